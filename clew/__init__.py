@@ -1,0 +1,61 @@
+"""clew: agent tracing and RAG lineage by content.
+
+Which data, code, prompt, model and environment produced this answer, and what happens if one of them changes?
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from clew.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from clew.lineage.impact import impact as impact
+    from clew.lineage.reader import open_store as open  # noqa: A004 - the name users type: clew.open
+    from clew.lineage.why import why as why
+    from clew.integrations import callback as callback
+    from clew.integrations import instrument as instrument
+    from clew.tracer.artifact import artifact as artifact
+    from clew.tracer.dataset import dataset as dataset
+    from clew.tracer.document import Document as Document
+    from clew.tracer.init import flush as flush
+    from clew.tracer.init import init as init
+    from clew.tracer.init import shutdown as shutdown
+    from clew.tracer.init import uninstrument as uninstrument
+    from clew.tracer.run import run as run
+    from clew.tracer.secret import secret as secret
+    from clew.tracer.trace import trace as trace
+
+_HOME = {
+    "Document": "clew.tracer.document",
+    "artifact": "clew.tracer.artifact",
+    "callback": "clew.integrations",
+    "dataset": "clew.tracer.dataset",
+    "flush": "clew.tracer.init",
+    "impact": "clew.lineage.impact",
+    "init": "clew.tracer.init",
+    "instrument": "clew.integrations",
+    "open": "clew.lineage.reader",
+    "run": "clew.tracer.run",
+    "secret": "clew.tracer.secret",
+    "shutdown": "clew.tracer.init",
+    "trace": "clew.tracer.trace",
+    "uninstrument": "clew.tracer.init",
+    "why": "clew.lineage.why",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'clew' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), "open_store" if name == "open" else name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

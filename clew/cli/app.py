@@ -1,0 +1,68 @@
+"""The `clew` program: its commands, and how it ends when something is wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from clew.cli import doctor, gc, impact, refs, runs, show, why
+from clew.store.errors import ClewError
+from clew.version import VERSION
+
+app = typer.Typer(
+    name="clew",
+    help="Follow the thread from an agent's answer back to the data, code, prompt, model and environment it came of.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def _every(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    pass
+
+
+for command in (why.why, impact.impact, runs.runs, show.show, refs.refs, doctor.doctor, gc.gc):
+    app.command()(command)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    sys.stdout.write(f"clew {VERSION}\n")
+
+
+def run() -> None:
+    """Run the program and exit. An error is one line on stderr; a reader that went away is none of our errors."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        try:
+            app(prog_name="clew")
+        except SystemExit:
+            sys.stdout.flush()
+            raise
+        except BrokenPipeError:
+            raise
+        except (ClewError, OSError) as error:
+            sys.stdout.flush()
+            sys.stderr.write(f"clew: {' '.join(str(error).split())}\n")
+            sys.exit(1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""LangChain: its callbacks as spans (observers), its calls as boundaries."""

@@ -1,0 +1,149 @@
+"""Requests to and answers of language models, in the words of OpenTelemetry's GenAI conventions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clew.tracer.capture import Given
+
+PROVIDERS = {
+    "amazon_bedrock": "aws.bedrock",
+    "azure": "azure.ai.openai",
+    "azure_ai": "azure.ai.inference",
+    "google_genai": "gcp.gemini",
+    "google_vertexai": "gcp.vertex_ai",
+    "ibm": "ibm.watsonx.ai",
+    "mistral": "mistral_ai",
+    "mistralai": "mistral_ai",
+    "moonshot": "moonshot_ai",
+    "xai": "x_ai",
+}
+_PARAMETERS = (
+    ("temperature", "gen_ai.request.temperature"),
+    ("max_tokens", "gen_ai.request.max_tokens"),
+    ("max_completion_tokens", "gen_ai.request.max_tokens"),
+    ("max_output_tokens", "gen_ai.request.max_tokens"),
+    ("top_p", "gen_ai.request.top_p"),
+    ("top_k", "gen_ai.request.top_k"),
+    ("frequency_penalty", "gen_ai.request.frequency_penalty"),
+    ("presence_penalty", "gen_ai.request.presence_penalty"),
+    ("seed", "gen_ai.request.seed"),
+    ("stop", "gen_ai.request.stop_sequences"),
+    ("n", "gen_ai.request.choice.count"),
+)
+_NOT_PARAMETERS = frozenset(("tools", "functions"))
+
+
+class Request:
+    """What is known of a model call when it starts: the model's name, its slots and attributes."""
+
+    __slots__ = ("attributes", "name", "slots")
+
+    def __init__(self, serialized: Any, metadata: dict[str, Any], parameters: dict[str, Any], name: str | None) -> None:
+        path = serialized.get("id") if serialized else None
+        model = metadata.get("ls_model_name") or parameters.get("model_name") or parameters.get("model")
+        provider = metadata.get("ls_provider")
+        provider = PROVIDERS.get(provider, provider)
+        self.name: str = name or model or (path[-1] if path else None) or "model"
+        self.attributes = attributes = {"gen_ai.provider.name": provider, "gen_ai.request.model": model}
+        for key, attribute in _PARAMETERS:
+            value = parameters.get(key)
+            if value is None:
+                value = metadata.get("ls_" + key)
+            if value is not None and value != []:
+                attributes[attribute] = value if isinstance(value, (str, int, float)) else [str(one) for one in value]
+        if attributes.get("gen_ai.request.choice.count") == 1:
+            del attributes["gen_ai.request.choice.count"]
+        kept = {
+            key: value
+            for key, value in parameters.items()
+            if key not in _NOT_PARAMETERS and value is not None and not hasattr(value, "get_secret_value")
+        }
+        identity = {"class": ".".join(path) if path else name, "provider": provider, "model": model, "parameters": kept}
+        self.slots: list[Given] = [("model", "model", identity, model)]
+        for definition in parameters.get("tools") or parameters.get("functions") or ():
+            self.slots.append(("tools", "tool", definition, tool_name(definition)))
+
+
+def tool_name(definition: Any) -> str | None:
+    """The name in a bound tool's definition, whichever provider's form it has."""
+    if isinstance(definition, str):
+        return definition
+    if not isinstance(definition, dict):
+        return getattr(definition, "name", None)
+    inner = definition.get("function")
+    name = inner.get("name") if isinstance(inner, dict) else definition.get("name")
+    return name or definition.get("type")
+
+
+def answer(result: Any) -> tuple[list[Given], dict[str, Any]]:
+    """The slots and attributes of an `LLMResult`."""
+    slots: list[Given] = []
+    attributes: dict[str, Any] = {}
+    reasons: list[str] = []
+    for generations in result.generations:
+        for generation in generations:
+            message = getattr(generation, "message", None)
+            index = {"index": len(slots)}
+            about = generation.generation_info or {}
+            if message is None:
+                slots.append(("text", "value", generation.text, None, index))
+            else:
+                slots.append(("message", "message", message, None, index))
+                about = {**about, **message.response_metadata}
+                usage = getattr(message, "usage_metadata", None)
+                if usage and "gen_ai.usage.input_tokens" not in attributes:
+                    attributes.update(_usage(usage))
+            reason = about.get("finish_reason") or about.get("stop_reason") or about.get("done_reason")
+            if reason:
+                reasons.append(str(reason))
+            if about:
+                _response(about, attributes)
+    told = result.llm_output
+    if told:
+        _response(told, attributes)
+        if "gen_ai.usage.input_tokens" not in attributes:
+            attributes.update(_older_usage(told.get("token_usage") or told.get("usage") or {}))
+    if reasons:
+        attributes["gen_ai.response.finish_reasons"] = reasons
+    return slots, attributes
+
+
+def _response(about: dict[str, Any], attributes: dict[str, Any]) -> None:
+    for attribute, *keys in (
+        ("gen_ai.response.model", "model_name", "model"),
+        ("gen_ai.response.id", "id"),
+        ("openai.response.system_fingerprint", "system_fingerprint"),
+        ("openai.response.service_tier", "service_tier"),
+    ):
+        if attribute not in attributes:
+            for key in keys:
+                value = about.get(key)
+                if isinstance(value, str):
+                    attributes[attribute] = value
+                    break
+
+
+def _usage(usage: dict[str, Any]) -> dict[str, Any]:
+    found = {
+        "gen_ai.usage.input_tokens": usage.get("input_tokens"),
+        "gen_ai.usage.output_tokens": usage.get("output_tokens"),
+    }
+    if details := usage.get("input_token_details"):
+        found["gen_ai.usage.cache_read.input_tokens"] = details.get("cache_read")
+        found["gen_ai.usage.cache_write.input_tokens"] = details.get("cache_creation")
+    if details := usage.get("output_token_details"):
+        found["gen_ai.usage.reasoning.output_tokens"] = details.get("reasoning")
+    if usage.get("total_cost") == 0:  # how LangChain marks what its own cache answered
+        found["langchain.cache.hit"] = True
+    return found
+
+
+def _older_usage(usage: Any) -> dict[str, Any]:
+    """Token counts as completion models and older integrations report them."""
+    if not isinstance(usage, dict):
+        return {}
+    return {
+        "gen_ai.usage.input_tokens": usage.get("prompt_tokens", usage.get("input_tokens")),
+        "gen_ai.usage.output_tokens": usage.get("completion_tokens", usage.get("output_tokens")),
+    }

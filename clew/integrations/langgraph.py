@@ -1,0 +1,283 @@
+"""LangGraph's words: graphs, nodes, channels, commands, interrupts. It stands on the LangChain integration."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+from langgraph.callbacks import GraphCallbackHandler, GraphInterruptEvent, GraphResumeEvent
+from langgraph.errors import GraphBubbleUp, ParentCommand
+from langgraph.pregel import Pregel
+from langgraph.types import Command, Send
+from opentelemetry.trace import SpanContext, TraceFlags
+
+from clew.integrations.langchain import context, open_runs, payload
+from clew.integrations.langchain.callback import Kind, LangChainObserver
+from clew.tracer.capture import Clean, Given
+from clew.tracer.init import Tracer
+from clew.tracer.span import OpenSpan
+
+_REMEMBERED = 10_000
+_NEARBY = 8  # frames between a graph and its handlers: managers and event loops of callbacks
+_STREAM, _ASTREAM = (inspect.unwrap(method).__code__ for method in (Pregel.stream, Pregel.astream))
+
+
+class LangGraphObserver(LangChainObserver, GraphCallbackHandler):
+    """The LangChain observer, with what LangGraph adds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._paused: OrderedDict[tuple[str, tuple[str, ...]], tuple[bytes, bytes]] = OrderedDict()
+
+    # -- what a chain run is
+
+    def chain(self, name: str, inputs: Any, metadata: dict[str, Any], parent: OpenSpan | None) -> Kind:
+        namespace = metadata.get("langgraph_checkpoint_ns")
+        if name == metadata.get("langgraph_node") and (parent is None or parent.facts.get("namespace") != namespace):
+            path = metadata.get("langgraph_path") or ()
+            attributes = {
+                "graph.node.name": name,
+                "gen_ai.node.name": name,
+                "langgraph.step": metadata.get("langgraph_step"),
+                "langgraph.triggers": list(metadata.get("langgraph_triggers") or ()),
+                "langgraph.path": _path_text(path),
+            }
+            if namespace:
+                attributes["langgraph.checkpoint_ns"] = Clean(namespace)
+                *above, own = [part.rpartition(":")[2] for part in namespace.split("|") if ":" in part] or [""]
+                attributes["graph.node.id"] = Clean(own)
+                if above:
+                    attributes["graph.node.parent_id"] = Clean(above[-1])
+            index = _index(path)
+            return Kind("node", _read(inputs), attributes, None if index is None else f"{name}[{index}]")
+        if "ls_integration" in metadata and _called_by_graph():
+            return Kind("workflow", _graph_inputs(inputs), {})
+        return Kind("chain", _read(inputs), {})
+
+    def begun(self, span: OpenSpan, metadata: dict[str, Any]) -> None:
+        if span.kind == "chain":
+            return
+        span.facts["namespace"] = namespace = metadata.get("langgraph_checkpoint_ns", "")
+        if span.kind == "node":
+            span.facts["step"] = metadata.get("langgraph_step", 0)
+            failed = span.parent.facts.get("failed") if span.parent is not None else None
+            if failed and namespace in failed:
+                trace_id, span_id, attempt = failed[namespace]
+                span.attributes({"langgraph.attempt": attempt + 1})
+                _link(span, trace_id, span_id, "retry_of")
+
+    # -- what it generated
+
+    def outputs(self, span: OpenSpan, outputs: Any) -> list[Given]:
+        if span.kind == "node":
+            written = _written(outputs)
+            if goto := _goto(outputs):
+                span.attributes({"langgraph.goto": goto})
+            if written:
+                self._note_answer(span, outputs, written)
+            return written
+        if span.kind == "workflow":
+            span.facts["output"] = outputs
+            fields = payload.fields_of(outputs)
+            generated = payload.slots(fields if fields is not None else outputs, "output")
+            if span.parent is not None and span.parent.kind == "node":
+                span.parent.facts["inner"] = (outputs, span.facts.get("answer"))
+            return generated
+        return payload.slots(_plain(outputs), "output")
+
+    def _note_answer(self, node: OpenSpan, outputs: Any, written: list[Given]) -> None:
+        """The graph's answer is what the last step that wrote anything put into channels, the last message of many."""
+        graph = node.parent
+        if graph is None or graph.kind != "workflow":
+            return
+        inner = node.facts.get("inner")
+        if inner is not None and inner[1] and _same(inner[0], outputs):  # the node is a graph: its answer, not its state
+            given = inner[1][1]
+        else:
+            given = [_last_message(one) for one in written]
+        step = node.facts["step"]
+        before = graph.facts.get("answer")
+        if before is None or before[0] < step:
+            graph.facts["answer"] = (step, given)
+        elif before[0] == step:
+            graph.facts["answer"] = (step, [*before[1], *given])
+
+    def answer(self, span: OpenSpan, generated: list[Given]) -> list[Given]:
+        noted = span.facts.get("answer")
+        return noted[1] if noted else generated
+
+    def left_by(self, span: OpenSpan, error: BaseException) -> list[Given]:
+        if isinstance(error, ParentCommand) and span.kind in ("node", "tool"):
+            command = error.args[0]
+            if goto := _goto(command):
+                span.attributes({"langgraph.goto": goto})
+            return _written(command)
+        return super().left_by(span, error)
+
+    def result(self, output: Any) -> Any:
+        return _plain(output)
+
+    # -- how it ended
+
+    def status(self, span: OpenSpan, error: BaseException | None) -> str:
+        if error is None:
+            return "interrupted" if span.facts.get("interrupted") else "ok"
+        if isinstance(error, ParentCommand):  # a handoff is control flow
+            return "ok"
+        if isinstance(error, GraphBubbleUp):
+            return "interrupted"
+        status = super().status(span, error)
+        if status == "error" and span.kind == "node" and span.parent is not None:
+            attempt = span.facts.get("attributes", {}).get("langgraph.attempt", 1)
+            failed = span.parent.facts.setdefault("failed", {})
+            failed[span.facts.get("namespace")] = (span.trace_id, span.span_id, attempt)
+        return status
+
+    def on_interrupt(self, event: GraphInterruptEvent) -> None:
+        span = open_runs.span_of(event.run_id)
+        if span is None:
+            return
+        try:
+            span.facts["interrupted"] = True
+            span.attributes(
+                {
+                    "langgraph.checkpoint_id": event.checkpoint_id,
+                    "langgraph.interrupt.ids": [one.id for one in event.interrupts],
+                    "langgraph.interrupt.status": event.status,
+                }
+            )
+            if span.run.session is not None:
+                key = (span.run.session, tuple(event.checkpoint_ns))
+                self._paused[key] = (span.trace_id, span.span_id)
+                while len(self._paused) > _REMEMBERED:
+                    self._paused.popitem(last=False)
+        except Exception as error:
+            span.tracer.faults.add("LangGraph on_interrupt", error)
+
+    def on_resume(self, event: GraphResumeEvent) -> None:
+        span = open_runs.span_of(event.run_id)
+        if span is None:
+            return
+        try:
+            span.attributes({"langgraph.resumed_checkpoint_id": event.checkpoint_id})
+            paused = self._paused.get((span.run.session or "", tuple(event.checkpoint_ns)))
+            if paused is not None:
+                _link(span, *paused, "resumed_from")
+        except Exception as error:
+            span.tracer.faults.add("LangGraph on_resume", error)
+
+
+def install(tracer: Tracer) -> Callable[[], None]:
+    """Make a node's span current in its body; returns what undoes it."""
+    return context.carry(tracer, importlib.import_module("langgraph._internal._runnable"), "LangGraph")
+
+
+def _called_by_graph() -> bool:
+    """Whether the event came straight from a graph's `stream` or `astream`: nothing in the event itself tells."""
+    frame = sys._getframe(3)
+    for _ in range(_NEARBY):
+        code = frame.f_code
+        if code is _STREAM or code is _ASTREAM:  # not a set: hashing a code object costs more than the walk
+            return True
+        if frame.f_back is None:
+            return False
+        frame = frame.f_back
+    return False
+
+
+def _index(path: tuple[Any, ...]) -> int | None:
+    """The index of a `Send` or of a task's call, from `("__pregel_push", ..., index, is_call)`."""
+    if path and path[0] == "__pregel_push":
+        for part in reversed(path):
+            if part.__class__ is int:
+                return part
+    return None
+
+
+def _path_text(path: tuple[Any, ...]) -> str:
+    return "/".join(_path_text(part) if isinstance(part, tuple) else str(part) for part in path)
+
+
+def _link(span: OpenSpan, trace_id: bytes, span_id: bytes, kind: str) -> None:
+    span.facts.setdefault("links", []).append((trace_id, span_id, kind))
+    other = SpanContext(int.from_bytes(trace_id, "big"), int.from_bytes(span_id, "big"), False, TraceFlags(1))
+    span.otel.add_link(other, {"clew.link.type": kind})
+
+
+def _read(state: Any) -> list[Given]:
+    """What a node read, channel by channel."""
+    fields = payload.fields_of(state)
+    return payload.slots(fields if fields is not None else _plain(state), "input")
+
+
+def _graph_inputs(inputs: Any) -> list[Given]:
+    if isinstance(inputs, Command):
+        given = _written(inputs)
+        return given if inputs.resume is None else [("resume", "value", inputs.resume), *given]
+    return _read(inputs)
+
+
+def _written(value: Any) -> list[Given]:
+    """What a node wrote, channel by channel, from whatever it returned."""
+    if value is None or isinstance(value, Send):
+        return []
+    if value.__class__ is dict:
+        return [(str(channel), "value", _plain(part)) for channel, part in value.items()]
+    if isinstance(value, Command):
+        update = value.update
+        if isinstance(update, (list, tuple)) and all(isinstance(one, tuple) and len(one) == 2 for one in update):
+            return [(str(channel), "value", _plain(part)) for channel, part in update]
+        return _written(update)
+    if isinstance(value, BaseMessage):
+        return [("messages", "value", [value])]
+    if isinstance(value, (list, tuple)):
+        if any(isinstance(one, (Command, Send)) for one in value):
+            return [slot for one in value for slot in _written(one)]
+        if value and all(isinstance(one, BaseMessage) for one in value):
+            return [("messages", "value", list(value))]
+    fields = payload.fields_of(value)
+    if fields is None:
+        return [("output", "value", value)]
+    changed = getattr(value, "__pydantic_fields_set__", fields.keys())
+    return [(channel, "value", part) for channel, part in fields.items() if channel in changed]
+
+
+def _goto(value: Any) -> list[str]:
+    """Where a node's commands send control."""
+    if isinstance(value, Command):
+        goto = value.goto
+        targets = goto if isinstance(goto, (list, tuple)) else [goto]
+        return [one.node if isinstance(one, Send) else str(one) for one in targets]
+    if isinstance(value, (list, tuple)):
+        return [target for one in value if isinstance(one, (Command, Send)) for target in _goto(one)]
+    return [value.node] if isinstance(value, Send) else []
+
+
+def _plain(value: Any) -> Any:
+    """A value with LangGraph's control objects in a form that can be recorded."""
+    if isinstance(value, Send):
+        return {"send": value.node, "arg": _plain(value.arg)}
+    if isinstance(value, Command):
+        return {"update": _plain(value.update), "goto": _goto(value), "graph": value.graph}
+    if value.__class__ is list and any(isinstance(one, (Send, Command)) for one in value):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two states hold the very same values."""
+    if one is other or one.__class__ is not dict or other.__class__ is not dict:
+        return one is other
+    return one.keys() == other.keys() and all(one[channel] is other[channel] for channel in one)
+
+
+def _last_message(given: Given) -> Given:
+    value = given[2]
+    if isinstance(value, list) and value and isinstance(value[-1], BaseMessage):
+        return (given[0], given[1], value[-1])
+    return given

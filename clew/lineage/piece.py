@@ -1,0 +1,149 @@
+"""A piece: text that may stand inside other texts, with the fingerprints by which it is found there."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+
+LITERAL = 0  # rank of template literals and code constants
+STRIDE = 3  # the grid of windows in the text that is searched
+BLOCK = 3 << 15  # characters whose windows are in memory at once (about 5 MB at STRIDE); a multiple of STRIDE
+_SLICES = 1024
+
+ANY_TELLING = re.compile(r"[^\W_]")
+
+
+@dataclass(slots=True, eq=False)
+class Piece:
+    """`key` is the caller's; lower ranks are attributed first; `short_ok`: may match below the minimum, as a whole.
+
+    Pieces are compared by identity. Keep them over many texts: fingerprints are made once (about 30 bytes a character).
+    """
+
+    key: Hashable
+    text: str
+    rank: int = 1
+    short_ok: bool = False
+    _minimum: int = field(default=0, init=False, repr=False)
+    _seeds: tuple[tuple[int, str], ...] = field(default=(), init=False, repr=False)
+    _prints: frozenset[str] = field(default=frozenset(), init=False, repr=False)
+
+    def seeds(self, minimum: int) -> tuple[tuple[int, str], ...]:
+        """(offset, window) such that every run of `minimum` characters that counts holds one on the text's grid too."""
+        if self._minimum != minimum:
+            self._seeds = tuple(sorted(_seeds(self.text, minimum)))
+            self._prints = frozenset(window for _, window in self._seeds)
+            self._minimum = minimum
+        return self._seeds
+
+    def prints(self, minimum: int) -> frozenset[str]:
+        """The windows of `seeds`."""
+        if self._minimum != minimum:
+            self.seeds(minimum)
+        return self._prints
+
+
+def window_size(minimum: int) -> int:
+    return minimum * 3 // 8
+
+
+@functools.cache
+def telling(minimum: int) -> re.Pattern[str]:
+    """Matches at a position from which enough letters and digits follow for a run to count."""
+    return re.compile(rf"(?:[\W_]*+[^\W_]){{{2 * _side(minimum)}}}")
+
+
+def _side(minimum: int) -> int:
+    return max(2, minimum // 8)
+
+
+@functools.cache
+def _slices(size: int, stride: int) -> tuple[slice, ...]:
+    return tuple(slice(start, start + size) for start in range(0, _SLICES * stride, stride))
+
+
+def windows(text: str, size: int, stride: int, low: int, high: int) -> list[str]:
+    """The windows of `size` characters that start at low, low + stride, ... below `high` (all must fit in the text)."""
+    slices = _slices(size, stride)  # made once: a slice made in the loop costs as much as the window
+    found: list[str] = []
+    for start in range(low, high, _SLICES * stride):
+        count = min(_SLICES, -(-(high - start) // stride))
+        part = text[start : start + count * stride + size]
+        found += map(part.__getitem__, slices[:count])
+    return found
+
+
+def _seeds(text: str, minimum: int) -> Iterator[tuple[int, str]]:
+    size = window_size(minimum)
+    step = (minimum - size + 1) // STRIDE
+    if step % STRIDE == 0:
+        step -= 1  # no common divisor with STRIDE
+    return _grid(text, size, step, _side(minimum), shifts=STRIDE)
+
+
+def _grid(text: str, size: int, step: int, side: int, *, shifts: int) -> Iterator[tuple[int, str]]:
+    """(offset, window) at every `step`, each with a letter or digit.
+
+    A window of blanks stands everywhere in indented code. A run that counts and holds one also goes on past one end of
+    the blanks by `side` letters or digits: windows there stand for it, `shifts` of them to meet a grid of that stride.
+    """
+    blank = False
+    for number, window in enumerate(windows(text, size, step, 0, len(text) - size + 1)):
+        if ANY_TELLING.search(window):
+            yield number * step, window
+        else:
+            blank = True
+    if not blank:
+        return
+    for stretch in re.finditer(rf"[\W_]{{{size},}}", text):
+        start, end = stretch.span()
+        for shift in range(shifts):
+            for at in (start - side + shift, end + side - shift - size):
+                if 0 <= at <= len(text) - size:
+                    yield at, text[at : at + size]
+
+
+class PieceIndex:
+    """Finds among many thousand pieces the few that a text may hold, so that `attribute` need only see those.
+
+    Keeps a hash of every `minimum`-th window of each piece: about 2.5 bytes per character of piece text.
+    """
+
+    def __init__(self, *, minimum: int = 32) -> None:
+        self._minimum = minimum
+        self._pieces: list[Piece] = []
+        self._places: dict[int, int | list[int]] = {}  # hash of a window -> number of its piece, or of its pieces
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def add(self, piece: Piece) -> None:
+        """Pieces shorter than `minimum` are never candidates."""
+        number = len(self._pieces)
+        self._pieces.append(piece)
+        minimum, places = self._minimum, self._places
+        for print_ in {hash(window) for _, window in _grid(piece.text, minimum, minimum, _side(minimum), shifts=1)}:
+            before = places.setdefault(print_, number)
+            if isinstance(before, list):
+                before.append(number)
+            elif before != number:
+                places[print_] = [before, number]
+
+    def candidates(self, text: str) -> list[Piece]:
+        """In the order added: surely each piece that stands whole in `text` or shares 2 * `minimum` - 1 characters.
+
+        Of shorter shared runs some are found. A candidate may share nothing after all (hashes collide, rarely).
+        """
+        minimum, numbers = self._minimum, set[int]()
+        high = len(text) - minimum + 1
+        for low in range(0, high, BLOCK):
+            prints = set(map(hash, windows(text, minimum, 1, low, min(low + BLOCK, high))))
+            for print_ in self._places.keys() & prints:
+                found = self._places[print_]
+                if isinstance(found, list):
+                    numbers.update(found)
+                else:
+                    numbers.add(found)
+        return [self._pieces[number] for number in sorted(numbers)]

@@ -1,0 +1,241 @@
+"""Rows on their way into the catalog: numbers for nodes and words, and one batch of inserts.
+
+Only the holder of the store's index lock makes rows, so numbers are handed out in memory. What another process indexed
+meanwhile is noticed by a token, and everything remembered here is then dropped.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from clew.store import catalog
+from clew.store.catalog import Evidence, Relation, Scope
+
+_pack = msgspec.msgpack.Encoder(enc_hook=bytes).encode
+_REMEMBERED = 400_000
+
+NODE = ("id", "key", "scope", "kind", "domain", "digest", "run", "role", "name", "detail")
+SPAN = (
+    "id",
+    "span_id",
+    "trace_id",
+    "parent_id",
+    "run",
+    "kind",
+    "name",
+    "start_ns",
+    "end_ns",
+    "status",
+    "segment",
+    "start_offset",
+    "end_offset",
+)
+EDGE = ("src", "dst", "relation", "start", "end", "evidence", "source_start", "source_end", "info")
+
+
+class Rows:
+    """Collects rows for the catalog; `flush` writes them in the caller's transaction."""
+
+    def __init__(self) -> None:
+        self._token = secrets.token_bytes(8)
+        self._words: dict[str, int] = {}
+        self._nodes: dict[bytes, int] = {}
+        self._next_node = self._next_word = self._next_run = 1
+        self.connection: Connection | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self.new_words: list[tuple[int, str]] = []
+        self.new_nodes: dict[int, list[Any]] = {}
+        self.new_spans: dict[int, list[Any]] = {}
+        self.span_ends: list[dict[str, Any]] = []
+        self.edges: dict[tuple[int, int, int, int], tuple[Any, ...]] = {}
+        self.leaves: set[tuple[bytes, int]] = set()
+        self.members: list[tuple[int, int, int]] = []
+        self.blobs: list[tuple[bytes, int, int]] = []
+        self.facts: list[dict[str, Any]] = []
+
+    def begin(self, connection: Connection) -> bool:
+        """Start a transaction's rows; returns whether somebody else indexed since, so that memory must be dropped."""
+        self.connection = connection
+        self._clear()
+        setting = catalog.setting
+        held = connection.execute(sa.select(setting.c.value).where(setting.c.name == "indexer")).scalar()
+        if held == self._token:
+            return False
+        connection.execute(sa.delete(setting).where(setting.c.name == "indexer"))
+        connection.execute(sa.insert(setting).values(name="indexer", value=self._token))
+        top = [
+            connection.execute(sa.select(sa.func.coalesce(sa.func.max(column), 0))).scalar_one()
+            for column in (catalog.node.c.id, catalog.span.c.id, catalog.word.c.id, catalog.run.c.id)
+        ]
+        self._next_node = max(top[0], top[1]) + 1
+        self._next_word = top[2] + 1
+        self._next_run = top[3] + 1
+        self._nodes = {}
+        self._words = {text: number for number, text in connection.execute(sa.select(catalog.word))}
+        return True
+
+    def forget(self) -> None:
+        """The transaction failed: nothing that was remembered can be trusted."""
+        self._token = secrets.token_bytes(8)
+
+    def word(self, text: str) -> int:
+        """The number of a name that occurs often."""
+        number = self._words.get(text)
+        if number is None:
+            number = self._words[text] = self._next_word
+            self._next_word += 1
+            self.new_words.append((number, text))
+        return number
+
+    def next_run(self) -> int:
+        """A number for a new run."""
+        self._next_run += 1
+        return self._next_run - 1
+
+    def find(self, key: bytes) -> int | None:
+        """The node with this key, if there is one."""
+        number = self._nodes.get(key)
+        if number is None and self.connection is not None:
+            found = self.connection.execute(_NODE_BY_KEY, {"key": bytes(key)}).scalar()
+            if found is not None:
+                number = self._remember(key, found)
+        return number
+
+    def find_span(self, key: bytes) -> int | None:
+        """The span with this key (trace id + span id), if there is one."""
+        number = self._nodes.get(key)
+        if number is None and self.connection is not None:
+            found = self.connection.execute(_SPAN_BY_KEY, {"trace": key[:16], "span": key[16:]}).scalar()
+            if found is not None:
+                number = self._remember(key, found)
+        return number
+
+    def _remember(self, key: bytes, number: int) -> int:
+        if len(self._nodes) > _REMEMBERED:
+            self._nodes.clear()
+        self._nodes[bytes(key)] = number
+        return number
+
+    def new_span(self, key: bytes) -> int:
+        """A number for a new span."""
+        number = self._next_node
+        self._next_node += 1
+        return self._remember(key, number)
+
+    def node(
+        self,
+        key: bytes,
+        scope: Scope,
+        kind: str,
+        *,
+        domain: int | None = None,
+        digest: bytes | None = None,
+        run: int | None = None,
+        role: str | None = None,
+        name: str | None = None,
+        detail: dict[str, Any] | None = None,
+    ) -> tuple[int, bool]:
+        """The number of a node, made if it is new; and whether it is new. The first kind and name stay."""
+        number = self.find(key)
+        if number is not None:
+            return number, False
+        number = self.new_span(key)
+        self.new_nodes[number] = [
+            number,
+            bytes(key),
+            int(scope),
+            self.word(kind),
+            domain,
+            bytes(digest) if digest is not None else None,
+            run,
+            self.word(role) if role else None,
+            name,
+            _pack(detail) if detail else None,
+        ]
+        return number, True
+
+    def name_node(self, number: int, name: str | None, detail: dict[str, Any] | None = None) -> None:
+        """Give a node a name and facts, where it has none."""
+        fresh = self.new_nodes.get(number)
+        packed = _pack(detail) if detail else None
+        if fresh is not None:
+            fresh[8] = fresh[8] or name
+            fresh[9] = fresh[9] or packed
+        elif name or packed:
+            self.facts.append({"number": number, "a_name": name, "a_detail": packed})
+
+    def edge(
+        self,
+        src: int,
+        dst: int,
+        relation: Relation,
+        evidence: Evidence = Evidence.DECLARED,
+        *,
+        at: tuple[int, int] | None = None,
+        source: tuple[int, int] | None = None,
+        info: dict[str, Any] | None = None,
+    ) -> None:
+        """An edge from effect to cause. `at` is the range in the effect's text, `source` the range in the cause's."""
+        if src == dst:
+            return
+        start, end = at if at else (-1, None)
+        key = (src, dst, int(relation), start)
+        if key not in self.edges:
+            self.edges[key] = (
+                src,
+                dst,
+                int(relation),
+                start,
+                end,
+                int(evidence),
+                source[0] if source else None,
+                source[1] if source else None,
+                _pack(info) if info else None,
+            )
+
+    def flush(self) -> None:
+        """Write what was collected."""
+        connection = self.connection
+        assert connection is not None
+        catalog.insert(connection, catalog.word, ("id", "text"), self.new_words)
+        catalog.insert(connection, catalog.node, NODE, self.new_nodes.values())
+        catalog.insert(connection, catalog.span, SPAN, self.new_spans.values())
+        catalog.insert(connection, catalog.edge, EDGE, self.edges.values())
+        catalog.insert(connection, catalog.leaf, ("text", "node"), self.leaves)
+        catalog.insert(connection, catalog.member, ("container", "position", "node"), self.members)
+        catalog.insert(connection, catalog.blob, ("digest", "segment", "offset"), self.blobs)
+        if self.span_ends:
+            connection.execute(_SPAN_END, self.span_ends)
+        if self.facts:
+            connection.execute(_NODE_FACTS, self.facts)
+        self._clear()
+
+
+_NODE_BY_KEY = sa.select(catalog.node.c.id).where(catalog.node.c.key == sa.bindparam("key"))
+_SPAN_BY_KEY = sa.select(catalog.span.c.id).where(
+    catalog.span.c.span_id == sa.bindparam("span"), catalog.span.c.trace_id == sa.bindparam("trace")
+)
+_SPAN_END = (
+    sa.update(catalog.span)
+    .where(catalog.span.c.id == sa.bindparam("number"))
+    .values(
+        end_ns=sa.bindparam("a_end_ns"),
+        status=sa.bindparam("a_status"),
+        end_offset=sa.bindparam("a_offset"),
+    )
+)
+_NODE_FACTS = (
+    sa.update(catalog.node)
+    .where(catalog.node.c.id == sa.bindparam("number"))
+    .values(
+        name=sa.func.coalesce(catalog.node.c.name, sa.bindparam("a_name")),
+        detail=sa.func.coalesce(catalog.node.c.detail, sa.bindparam("a_detail")),
+    )
+)

@@ -1,0 +1,141 @@
+"""What a run has seen so far, for telling where a value came from.
+
+A scope belongs to one tree of runs (a run and the runs inside it). A lookup goes from the run to its session's earlier
+runs and to the process run; never to another session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from clew.lineage.piece import Piece
+
+ENCLOSING = frozenset(("workflow", "node", "agent", "step", "tool", "pipeline"))
+BOUNDARIES = frozenset(("llm", "tool", "retriever", "reranker"))
+
+
+class SeenSpan:
+    """A span as the indexer remembers it while its run is open."""
+
+    __slots__ = ("channels", "function", "kind", "made", "name", "node", "parent", "run", "used_nodes", "variables")
+
+    def __init__(self, node: int, kind: str, name: str, parent: SeenSpan | None, run: int, function: bool) -> None:
+        self.node = node
+        self.kind = kind
+        self.name = name
+        self.parent = parent
+        self.run = run
+        self.function = function  # a traced function: what happens inside works on its arguments
+        self.made: list[tuple[int, bytes | None]] = []  # outputs of boundaries inside: node, text digest
+        self.channels: dict[str, tuple[int, bytes]] = {}  # channel -> node, digest as read
+        self.used_nodes: list[int] = []
+        self.variables: list[Piece] = []  # of a prompt: what was put into the template
+
+    @property
+    def encloses(self) -> bool:
+        """Whether code of the user's runs inside that can rework what it was given."""
+        return self.kind in ENCLOSING or self.function
+
+    def enclosing(self) -> SeenSpan | None:
+        """The nearest span around this one in which the user's code runs."""
+        around = self.parent
+        while around is not None and not around.encloses:
+            around = around.parent
+        return around
+
+    def ancestors(self) -> Iterator[SeenSpan]:
+        """The spans around this one, innermost first."""
+        around = self.parent
+        while around is not None:
+            yield around
+            around = around.parent
+
+
+class RunScope:
+    """One tree of runs."""
+
+    def __init__(self, run: int, session: str | None, process: RunScope | None) -> None:
+        self.run = run
+        self.session = session
+        self.process = process
+        self.earlier: list[RunScope] = []  # runs of the session before this one, oldest first
+        self.spans: dict[bytes, SeenSpan] = {}
+        self.texts: dict[bytes, list[tuple[int, SeenSpan | None]]] = {}  # text -> who produced it
+        self.items: dict[bytes, int] = {}  # message or value digest -> node
+        self.lists: dict[bytes, int] = {}  # chain digest -> list node
+        self.message_ids: dict[str, int] = {}
+        self.tool_calls: dict[str, int] = {}  # tool call id -> message that asked
+        self.tool_results: dict[str, int] = {}  # tool call id -> result
+        self.writes: dict[str, list[tuple[int, bytes]]] = {}  # channel -> node, digest
+        self.pieces: list[Piece] = []  # sources: retrieved, produced, given
+        self.reworked: list[Piece] = []  # texts the program made itself
+        self.literals: dict[bytes, list[Piece]] = {}  # template digest -> its literal parts
+        self.retrievals: dict[int, list[int]] = {}  # document node -> retrievals that brought it
+        self.answer: list[int] = []
+        self.child_answer: list[int] = []
+        self.last_response: list[int] = []
+        self.derived: set[bytes] = set()  # documents whose source was declared
+        self.datasets: list[Any] = []  # datasets declared here (only of a process run)
+
+    def chain(self) -> Iterator[RunScope]:
+        """Where to look: here, then the session from its newest run to its oldest, then the process."""
+        yield self
+        yield from reversed(self.earlier)
+        if self.process is not None and self.process is not self:
+            yield self.process
+
+    def find_item(self, digest: bytes) -> int | None:
+        """The node of a message or value with this digest."""
+        for scope in self.chain():
+            node = scope.items.get(digest)
+            if node is not None:
+                return node
+        return None
+
+    def find(self, table: str, key: str) -> int | None:
+        """The node registered under a name (a message id, a tool call id)."""
+        for scope in self.chain():
+            node = getattr(scope, table).get(key)
+            if node is not None:
+                return int(node)
+        return None
+
+    def producers(self, text: bytes, near: SeenSpan | None) -> list[int]:
+        """Who produced this very text: the nearest around `near` if one alone is nearest, else all in the nearest scope.
+
+        Nearest is first what was made inside the same enclosing span, outwards, then the run, then the session.
+        """
+        for scope in self.chain():
+            found = scope.texts.get(text)
+            if not found:
+                continue
+            if near is not None and len(found) > 1 and scope is self:
+                for around in (near, *near.ancestors()):
+                    inside = [node for node, span in found if span is not None and _within(span, around)]
+                    if inside:
+                        return _distinct(inside)
+            return _distinct([node for node, _ in found])
+        return []
+
+    def all_pieces(self) -> list[Piece]:
+        """Everything a rendered text may hold a piece of, nearest scope first."""
+        pieces = list(self.pieces)
+        for scope in self.chain():
+            if scope is not self:
+                pieces.extend(scope.pieces)
+        for literals in self.literals.values():
+            pieces.extend(literals)
+        if self.process is not None and self.process is not self:
+            for literals in self.process.literals.values():
+                pieces.extend(literals)
+        pieces.extend(self.reworked)
+        return pieces
+
+
+def _within(span: SeenSpan, around: SeenSpan) -> bool:
+    return span is around or any(one is around for one in span.ancestors())
+
+
+def _distinct(nodes: list[int]) -> list[int]:
+    return list(dict.fromkeys(nodes))

@@ -1,0 +1,264 @@
+"""Sources: datasets and their rows, documents, and the literal text of the program's code.
+
+A document is its text, metadata and id together (its full digest); that its text is also a row's field, or another
+document's, is found through `leaf`, whichever was indexed first. A document that a process met and that no declared
+derivation explains is searched for the rows that the same process declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from clew.lineage.containment import attribute
+from clew.lineage.literal import code_constants
+from clew.lineage.piece import Piece, PieceIndex
+from clew.lineage.rows import Rows
+from clew.store.catalog import Evidence, Relation, Scope
+from clew.store.digest import Digest, Domain, text_digest
+from clew.store.encoding import Code, Reference
+from clew.store.errors import ClewError
+from clew.store.record import Artifact, Derivation
+from clew.store.store import Store
+
+if TYPE_CHECKING:
+    from clew.lineage.scope import RunScope
+
+MINIMUM = 32
+_CODE_BYTES = 4 << 20
+CONSTANT = "code constant"  # the key of pieces that are string constants of the program
+Reader = Callable[[bytes], Any]
+
+
+class Dataset:
+    """A dataset version that a process declared, as rows to search in."""
+
+    def __init__(self, node: int, rows: list[tuple[int, dict[str, Any]]], key: str | None) -> None:
+        self.node = node
+        self.rows = rows
+        self.key = key
+        self.by_node: dict[int, dict[str, Any]] = {}
+        self.by_text: dict[bytes, list[int]] = {}
+        self._index: PieceIndex | None = None
+        for row, fields in rows:
+            self.by_node.setdefault(row, fields)
+            for value in fields.values():
+                if isinstance(value, str) and len(value) >= MINIMUM:
+                    self.by_text.setdefault(text_digest(value), []).append(row)
+
+    def candidates(self, text: str) -> list[Piece]:
+        """Fields of rows that the text may hold."""
+        if self._index is None:
+            self._index = PieceIndex()
+            for row, fields in self.by_node.items():
+                for value in fields.values():
+                    if isinstance(value, str) and len(value) >= MINIMUM:
+                        self._index.add(Piece(row, value))
+        return self._index.candidates(text)
+
+    def narrow(self, rows: list[int], text: str, identity: list[str]) -> list[int]:
+        """Of rows that explain a text equally: those whose key the document carries, else those that explain more of
+        it with their other fields."""
+        if len(rows) < 2:
+            return rows
+        for name in identity:
+            agreeing = [row for row in rows if name in self._identity(row)]
+            if agreeing and len(agreeing) < len(rows):
+                rows = agreeing
+        if len(rows) > 1:
+            covered = {row: self._covered(row, text) for row in rows}
+            most = max(covered.values())
+            rows = [row for row in rows if covered[row] == most]
+        return rows
+
+    def _identity(self, row: int) -> set[str]:
+        fields = self.by_node.get(row, {})
+        values = [fields.get(self.key)] if self.key else fields.values()
+        return {str(value) for value in values if isinstance(value, (str, int)) and not isinstance(value, bool)}
+
+    def _covered(self, row: int, text: str) -> int:
+        fields = self.by_node.get(row, {})
+        return sum(len(value) for value in fields.values() if isinstance(value, str) and len(value) > 2 and value in text)
+
+
+class Sources:
+    """Registers sources in the catalog as the indexer meets them."""
+
+    def __init__(self, store: Store, rows: Rows) -> None:
+        self.store = store
+        self.rows = rows
+        self._texts: dict[int, str | None] = {}
+        self._constants: dict[bytes, tuple[PieceIndex, int]] = {}
+        self.code: dict[int, bytes] = {}  # run number of a process run -> code digest
+
+    # -- datasets
+
+    def dataset(self, scope: RunScope, record: Artifact) -> None:
+        """A dataset version was declared: its rows become members, their texts leaves."""
+        rows = self.rows
+        node, new = rows.node(
+            record.digest, Scope.GLOBAL, "dataset", domain=record.domain, name=record.name, detail=record.detail
+        )
+        if not new:
+            rows.name_node(node, record.name, record.detail)
+        key = record.detail.get("key")
+        members: list[tuple[int, dict[str, Any]]] = []
+        leaves = self._leaves(record)
+        for position, digest in enumerate(self._row_digests(record.digest)):
+            row, fresh = rows.node(digest, Scope.GLOBAL, "row", domain=int(Domain.VALUE))
+            if new:
+                rows.members.append((node, position, row))
+            fields = self._fields(digest) if leaves is None else {}
+            members.append((row, fields))
+            if fresh:
+                texts = (
+                    [text_digest(value) for value in fields.values() if isinstance(value, str) and value]
+                    if leaves is None
+                    else leaves[position]
+                )
+                rows.leaves.update((bytes(text), row) for text in texts)
+        (scope.process or scope).datasets.append(Dataset(node, members, key))
+
+    def _row_digests(self, root: bytes) -> list[bytes]:
+        pages = self.store.blob(root, self.rows.connection)[1]
+        digests = []
+        for start in range(0, len(pages), 32):
+            page = self.store.blob(pages[start : start + 32], self.rows.connection)[1]
+            digests.extend(page[at : at + 32] for at in range(0, len(page), 32))
+        return digests
+
+    def _leaves(self, record: Artifact) -> list[list[bytes]] | None:
+        manifest = record.detail.get("leaves")
+        if not manifest:
+            return None
+        found: list[list[bytes]] = self.store.value(int(Domain.VALUE), manifest, self.rows.connection)
+        return found
+
+    def _fields(self, digest: bytes) -> dict[str, Any]:
+        try:
+            value = self.store.value(int(Domain.VALUE), digest, self.rows.connection)
+        except ClewError:
+            return {}
+        return value if isinstance(value, dict) else {"value": value}
+
+    # -- documents
+
+    def document(
+        self, scope: RunScope, item: Digest, kind: str, read_item: Reader, read_text: Reader
+    ) -> tuple[int, str | None]:
+        """The node and text of a document; registered, and its sources searched, when it is met first."""
+        node, new = self.rows.node(item, Scope.GLOBAL, kind, domain=int(Domain.VALUE))
+        if not new and node in self._texts:
+            return node, self._texts[node]
+        fields = read_item(item) or {}
+        text = fields.get("text")
+        text_name = None
+        if isinstance(text, Reference) and text.code == Code.TEXT:
+            text_name, text = text.digest, read_text(text.digest)
+        elif isinstance(text, str):
+            text_name = text_digest(text)
+        if len(self._texts) > 100_000:
+            self._texts.clear()
+        self._texts[node] = text
+        if new:
+            if text_name is not None:
+                self.rows.leaves.add((bytes(text_name), node))
+            identity = fields.get("id")
+            if isinstance(identity, str) and identity:
+                self.rows.name_node(node, None, {"id": identity})
+            if text and item not in scope.derived and item not in (scope.process or scope).derived:
+                self._search_rows(scope, node, text, fields)
+        return node, text
+
+    def text_node(
+        self, kind: str, digest: Digest, read_text: Reader, text: str | None = None
+    ) -> tuple[int, str | None]:
+        """The node of a bare text that is a document or chunk."""
+        node, new = self.rows.node(digest, Scope.GLOBAL, kind, domain=int(Domain.TEXT))
+        if new:
+            self.rows.leaves.add((bytes(digest), node))
+        return node, text if text is not None else read_text(digest)
+
+    def _search_rows(self, scope: RunScope, node: int, text: str, fields: dict[str, Any]) -> None:
+        process = scope.process or scope
+        metadata = fields.get("metadata")
+        identity = [str(fields["id"])] if fields.get("id") else []
+        if isinstance(metadata, dict):
+            identity += [str(v) for v in metadata.values() if isinstance(v, (str, int)) and not isinstance(v, bool)]
+        name = text_digest(text)
+        for dataset in process.datasets:
+            equal = list(dict.fromkeys(dataset.by_text.get(name, ())))
+            if equal:
+                self._connect(node, dataset.narrow(equal, text, identity), Relation.DERIVED, Evidence.CONTENT)
+                return
+        for dataset in process.datasets:
+            pieces = dataset.candidates(text)
+            if not pieces:
+                continue
+            for match in attribute(text, pieces).matches:
+                by_row = {int(str(piece.key)): (start, end) for piece, start, end in match.candidates}
+                narrowed = dataset.narrow(list(by_row), text, identity)
+                at = (match.start, match.end)
+                self._connect(node, narrowed, Relation.CONTAINS, Evidence.CONTAINED, at=at, sources=by_row)
+
+    def _connect(
+        self,
+        node: int,
+        found: list[int],
+        relation: Relation,
+        evidence: Evidence,
+        *,
+        at: tuple[int, int] | None = None,
+        sources: dict[int, tuple[int, int]] | None = None,
+    ) -> None:
+        if len(found) == 1:
+            self.rows.edge(node, found[0], relation, evidence, at=at, source=(sources or {}).get(found[0]))
+            return
+        for one in found[:20]:
+            self.rows.edge(node, one, Relation.CANDIDATE, evidence, at=at, info={"candidate_count": len(found)})
+
+    def derivation(self, scope: RunScope, record: Derivation) -> None:
+        """Item-to-item lineage that was declared."""
+        relation = Relation.PART if record.relation == "part_of" else Relation.DERIVED
+        for effect, cause, start, end in record.pairs:
+            src, _ = self.rows.node(effect, Scope.GLOBAL, record.from_kind)
+            dst, _ = self.rows.node(cause, Scope.GLOBAL, record.to_kind)
+            source = (start, end) if start is not None and end is not None else None
+            self.rows.edge(src, dst, relation, source=source)
+            if relation is Relation.DERIVED:
+                scope.derived.add(bytes(effect))
+
+    # -- literal text of the code
+
+    def constants(self, scope: RunScope, text: str) -> list[Piece]:
+        """String constants of the process's code that the text may hold."""
+        process = scope.process or scope
+        code = self.code.get(process.run)
+        if code is None:
+            return []
+        made = self._constants.get(code)
+        if made is None:
+            made = self._constants[code] = self._constant_index(code)
+        return made[0].candidates(text) if len(made[0]) else []
+
+    def _constant_index(self, code: bytes) -> tuple[PieceIndex, int]:
+        index, size = PieceIndex(), 0
+        try:
+            files = self.store.value(int(Domain.VALUE), code, self.rows.connection)["files"]
+            for file in files:
+                if not str(file["path"]).endswith(".py") or not file.get("digest") or size > _CODE_BYTES:
+                    continue
+                data = self.store.blob(Digest.parse(file["digest"]), self.rows.connection)[1]
+                size += len(data)
+                for constant in code_constants(data.decode("utf-8", "replace")):
+                    index.add(Piece(CONSTANT, constant))
+        except (ClewError, KeyError, TypeError):
+            pass
+        return index, size
+
+    def facet(self, process_run: int, code: bytes | None) -> None:
+        """The code of a process became known."""
+        if code:
+            self.code[process_run] = code
+
+

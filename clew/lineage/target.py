@@ -1,0 +1,145 @@
+"""What a user names: a run, span, digest, ref, row or file, in full or by any unique prefix."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from clew.store import catalog
+from clew.store.digest import DigestStream, Domain, text_digest
+from clew.store.errors import Ambiguous, NotFound
+
+_ROW = re.compile(r"(?P<name>.+)\[(?P<position>\d+)\]")
+
+
+class Target(NamedTuple):
+    """What was found: `what` is "run", "span" or "node"; `number` its id in that table."""
+
+    what: str
+    number: int
+
+
+def find(connection: Connection, name: Any) -> Target:
+    """The thing that `name` names. NotFound says what was close; Ambiguous lists what fits."""
+    text = str(getattr(name, "id", None) or getattr(name, "run_id", None) or getattr(name, "digest", None) or name)
+    found = (
+        _ref(connection, text)
+        or _hex(connection, text)
+        or _run_name(connection, text)
+        or _file(connection, text)
+        or _node_name(connection, text)
+    )
+    if found is None:
+        raise NotFound(f"nothing in this store is named {text!r}{_close(connection, text)}")
+    return found
+
+
+def _ref(connection: Connection, text: str) -> Target | None:
+    row = _ROW.fullmatch(text)
+    name = row["name"] if row else text
+    base, at, version = name.partition("@")
+    history = catalog.ref_history
+    for full in (base, f"dataset/{base}", f"model/{base}", f"index/{base}", f"prompt/{base}", f"value/{base}"):
+        query = sa.select(history.c.digest).where(history.c.name == full)
+        if at and version.isdigit():
+            query = query.where(history.c.version == int(version))
+        elif at:
+            query = sa.select(history.c.digest).where(history.c.name == name)
+        digest = connection.execute(query.order_by(history.c.version.desc()).limit(1)).scalar()
+        if digest is None:
+            continue
+        node = connection.execute(sa.select(catalog.node.c.id).where(catalog.node.c.key == digest)).scalar()
+        if node is None:
+            continue
+        if row is None:
+            return Target("node", node)
+        member = connection.execute(
+            sa.select(catalog.member.c.node).where(
+                catalog.member.c.container == node, catalog.member.c.position == int(row["position"])
+            )
+        ).scalar()
+        if member is not None:
+            return Target("node", member)
+        raise NotFound(f"{name} has no row {row['position']}")
+    return None
+
+
+def _hex(connection: Connection, text: str) -> Target | None:
+    digits = text.removeprefix("b3:").lower().replace("-", "")
+    if len(digits) < 4 or re.fullmatch(r"[0-9a-f]+", digits) is None:
+        return None
+    low = bytes.fromhex(digits + "0" * (len(digits) % 2))
+    matches: list[tuple[Target, str]] = []
+    for what, number, column, width in (
+        ("run", catalog.run.c.id, catalog.run.c.run_id, 16),
+        ("span", catalog.span.c.id, catalog.span.c.span_id, 8),
+        ("node", catalog.node.c.id, catalog.node.c.key, 32),
+    ):
+        if len(digits) > 2 * width or (text.startswith("b3:") and what != "node"):
+            continue
+        high = low[: len(digits) // 2] + bytes((low[-1] | 15,)) if len(digits) % 2 else low
+        upper = high + b"\xff" * (width - len(high) + 1)
+        query = sa.select(number, column).where(column >= low, column <= upper).limit(20)
+        for found, key in connection.execute(query):
+            if len(key) == width and key.hex().startswith(digits):
+                matches.append((Target(what, found), f"{what} {key.hex()}"))
+    if len({target for target, _ in matches}) > 1:
+        exact = [target for target, label in matches if label.endswith(" " + digits)]
+        if len(exact) == 1:
+            return exact[0]
+        raise Ambiguous(f"{text!r} fits {len(matches)} things: " + ", ".join(label for _, label in matches[:8]))
+    return matches[0][0] if matches else None
+
+
+def _run_name(connection: Connection, text: str) -> Target | None:
+    query = sa.select(catalog.run.c.id).where(catalog.run.c.name == text, catalog.run.c.root.isnot(None))
+    number = connection.execute(query.order_by(catalog.run.c.started_ns.desc()).limit(1)).scalar()
+    return Target("run", number) if number is not None else None
+
+
+def _file(connection: Connection, text: str) -> Target | None:
+    path = Path(text)
+    try:
+        if not path.is_file():
+            return None
+        stream = DigestStream(Domain.BYTES)
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                stream.update(piece)
+    except OSError:
+        return None
+    number = connection.execute(
+        sa.select(catalog.node.c.id).where(catalog.node.c.key == bytes(stream.digest()))
+    ).scalar()
+    if number is not None:
+        return Target("node", number)
+    try:
+        name = text_digest(path.read_text())
+    except (OSError, UnicodeDecodeError):
+        return None
+    leaf = connection.execute(sa.select(catalog.leaf.c.node).where(catalog.leaf.c.text == bytes(name)).limit(1)).scalar()
+    return Target("node", leaf) if leaf is not None else None
+
+
+def _node_name(connection: Connection, text: str) -> Target | None:
+    rows = connection.execute(sa.select(catalog.node.c.id).where(catalog.node.c.name == text).limit(2)).scalars().all()
+    if len(rows) > 1:
+        raise Ambiguous(f"{text!r} names several artifacts; use a digest or a version")
+    return Target("node", rows[0]) if rows else None
+
+
+def _close(connection: Connection, text: str) -> str:
+    names = list(connection.execute(sa.select(catalog.ref.c.name)).scalars())
+    recent = sa.select(catalog.run.c.name).where(catalog.run.c.root.isnot(None))
+    names += list(connection.execute(recent.order_by(catalog.run.c.started_ns.desc()).limit(500)).scalars())
+    ids = sa.select(catalog.run.c.run_id).order_by(catalog.run.c.started_ns.desc()).limit(500)
+    names += [run_id.hex() for run_id in connection.execute(ids).scalars()]
+    near = difflib.get_close_matches(text, dict.fromkeys(names), n=3, cutoff=0.5)
+    return f"; close: {', '.join(near)}" if near else "; `clew runs` and `clew refs` list what there is"
+
+

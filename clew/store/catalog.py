@@ -1,0 +1,256 @@
+"""The catalog: the SQL index over the logs. Everything in it, names included, can be made again from them.
+
+SQLAlchemy Core tables; rows go in as tuples through the driver (`insert`), because an ORM costs ten times as much.
+Things are numbered: a *node* is a span or an artifact, and an edge is two numbers, from effect to cause.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Dialect
+
+metadata = sa.MetaData()
+_id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+
+class Relation(enum.IntEnum):
+    """What an edge says. Numbers stand in catalogs, which are made again when they change."""
+
+    GENERATED = 1  # artifact -> span that made it
+    USED = 2  # span -> artifact
+    DERIVED = 3  # artifact -> artifact it was made from
+    PART = 4  # artifact -> artifact it belongs to (row -> dataset, entry -> index)
+    CONTAINS = 5  # rendered text -> piece found in it
+    SAME = 6  # run-scoped value -> the value it is (same item, same text, in scope)
+    COARSE = 7  # value -> what its maker could see, where nothing finer is known
+    CHILD = 8  # span -> parent span; not data
+    CONTROL = 9  # span -> span whose write triggered it; not data
+    MADE_BY = 10  # global artifact -> span that made it; why does not walk it
+    CANDIDATE = 11  # value -> one of several things it may be; not walked
+    LIST = 13  # list -> its item, or the shorter list it continues
+    RETRIEVED = 14  # rendered text -> retrieval that brought a piece of it
+
+
+WALKED = (
+    Relation.GENERATED,
+    Relation.USED,
+    Relation.DERIVED,
+    Relation.PART,
+    Relation.CONTAINS,
+    Relation.SAME,
+    Relation.COARSE,
+    Relation.LIST,
+    Relation.RETRIEVED,
+)
+
+
+class Evidence(enum.IntEnum):
+    """How an edge is known (design: the four evidences)."""
+
+    DECLARED = 1
+    CONTENT = 2
+    CONTAINED = 3
+    INFERRED = 4
+
+
+class Scope(enum.IntEnum):
+    """What kind of identity a node has."""
+
+    SPAN = 1  # key: trace id + span id
+    GLOBAL = 2  # key: digest; the same wherever it is met
+    VALUE = 3  # key: run, span and slot, or run and digest
+
+
+segment = sa.Table(
+    "segment",
+    metadata,
+    sa.Column("id", _id, primary_key=True, autoincrement=False),
+    sa.Column("stem", sa.String(80), nullable=False, unique=True),
+    sa.Column("header", sa.LargeBinary, nullable=False),
+    sa.Column("indexed", _id, nullable=False),  # logical bytes indexed so far
+    sa.Column("damaged", sa.Integer, nullable=False, default=0),
+    sa.Column("state", sa.String(8), nullable=False),  # alive, dead, unknown, sealed
+)
+blob = sa.Table(
+    "blob",
+    metadata,
+    sa.Column("digest", sa.LargeBinary(32), primary_key=True),
+    sa.Column("segment", _id, nullable=False),
+    sa.Column("offset", _id, nullable=False),
+    sqlite_with_rowid=False,
+)
+word = sa.Table(
+    "word",
+    metadata,
+    sa.Column("id", _id, primary_key=True, autoincrement=False),
+    sa.Column("text", sa.Text, nullable=False, unique=True),
+)
+node = sa.Table(
+    "node",
+    metadata,
+    sa.Column("id", _id, primary_key=True, autoincrement=False),
+    sa.Column("key", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("scope", sa.SmallInteger, nullable=False),
+    sa.Column("kind", _id, nullable=False),  # word
+    sa.Column("domain", sa.SmallInteger),
+    sa.Column("digest", sa.LargeBinary(32)),  # of scoped values; a global node's is its key
+    sa.Column("run", _id),
+    sa.Column("role", _id),  # word
+    sa.Column("name", sa.Text),
+    sa.Column("detail", sa.LargeBinary),  # MessagePack
+)
+sa.Index("node_digest", node.c.digest, sqlite_where=node.c.digest.isnot(None))
+span = sa.Table(
+    "span",
+    metadata,
+    sa.Column("id", _id, primary_key=True, autoincrement=False),  # a node id
+    sa.Column("span_id", sa.LargeBinary(8), nullable=False),
+    sa.Column("trace_id", sa.LargeBinary(16), nullable=False),
+    sa.Column("parent_id", sa.LargeBinary(8)),
+    sa.Column("run", _id, nullable=False),
+    sa.Column("kind", _id, nullable=False),  # word
+    sa.Column("name", _id, nullable=False),  # word
+    sa.Column("start_ns", sa.BigInteger, nullable=False),
+    sa.Column("end_ns", sa.BigInteger),
+    sa.Column("status", sa.String(12), nullable=False),
+    sa.Column("segment", _id, nullable=False),
+    sa.Column("start_offset", _id),
+    sa.Column("end_offset", _id),
+)
+sa.Index("span_span_id", span.c.span_id)
+sa.Index("span_run", span.c.run)
+run = sa.Table(
+    "run",
+    metadata,
+    sa.Column("id", _id, primary_key=True, autoincrement=False),
+    sa.Column("run_id", sa.LargeBinary(16), nullable=False, unique=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("project", sa.Text, nullable=False),
+    sa.Column("session", sa.Text),
+    sa.Column("process_id", sa.LargeBinary(16), nullable=False),
+    sa.Column("parent_run_id", sa.LargeBinary(16)),
+    sa.Column("root", _id),  # span; None of a process run
+    sa.Column("started_ns", sa.BigInteger, nullable=False),
+    sa.Column("ended_ns", sa.BigInteger),
+    sa.Column("status", sa.String(12), nullable=False),
+    sa.Column("segment", _id, nullable=False),
+    sa.Column("facets", sa.LargeBinary),  # MessagePack: facet -> digest
+    sa.Column("answer", sa.LargeBinary),  # MessagePack: node ids
+)
+sa.Index("run_session", run.c.session)
+sa.Index("run_started", run.c.started_ns)
+sa.Index("run_process", run.c.process_id)
+edge = sa.Table(
+    "edge",
+    metadata,
+    sa.Column("src", _id, nullable=False),  # effect
+    sa.Column("dst", _id, nullable=False),  # cause
+    sa.Column("relation", sa.SmallInteger, nullable=False),
+    sa.Column("start", _id, nullable=False, default=-1),  # where in the effect; -1: not said
+    sa.Column("end", _id),
+    sa.Column("evidence", sa.SmallInteger, nullable=False),
+    sa.Column("source_start", _id),  # where in the cause
+    sa.Column("source_end", _id),
+    sa.Column("info", sa.LargeBinary),  # MessagePack
+    sa.PrimaryKeyConstraint("src", "relation", "dst", "start"),
+    sqlite_with_rowid=False,
+)
+sa.Index("edge_dst", edge.c.dst, edge.c.relation, edge.c.src)
+leaf = sa.Table(  # which nodes have this text: row fields, documents, files
+    "leaf",
+    metadata,
+    sa.Column("text", sa.LargeBinary(32), nullable=False),
+    sa.Column("node", _id, nullable=False),
+    sa.PrimaryKeyConstraint("text", "node"),
+    sqlite_with_rowid=False,
+)
+member = sa.Table(  # rows of a dataset version
+    "member",
+    metadata,
+    sa.Column("container", _id, nullable=False),
+    sa.Column("position", _id, nullable=False),
+    sa.Column("node", _id, nullable=False),
+    sa.PrimaryKeyConstraint("container", "position"),
+    sqlite_with_rowid=False,
+)
+sa.Index("member_node", member.c.node)
+ref = sa.Table(
+    "ref",
+    metadata,
+    sa.Column("name", sa.String(400), primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("digest", sa.LargeBinary(32), nullable=False),
+    sa.Column("alias", sa.Boolean, nullable=False),
+)
+ref_history = sa.Table(
+    "ref_history",
+    metadata,
+    sa.Column("name", sa.String(400), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("digest", sa.LargeBinary(32), nullable=False),
+    sa.Column("when_ns", sa.BigInteger, nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("alias", sa.Boolean, nullable=False),
+    sa.PrimaryKeyConstraint("name", "version"),
+)
+sa.Index("ref_history_digest", ref_history.c.digest)
+lost = sa.Table(
+    "lost",
+    metadata,
+    sa.Column("segment", _id, nullable=False),
+    sa.Column("offset", _id, nullable=False),
+    sa.Column("place", sa.String(200), nullable=False),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("when_ns", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("segment", "offset", "place"),
+)
+setting = sa.Table(
+    "setting",
+    metadata,
+    sa.Column("name", sa.String(40), primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+)
+migration = sa.Table(
+    "migration",
+    metadata,
+    sa.Column("name", sa.String(80), primary_key=True),
+    sa.Column("applied_ns", sa.BigInteger, nullable=False),
+)
+
+
+@cache
+def _insert_sql(table: sa.Table, dialect: Dialect, columns: tuple[str, ...], ignore: bool) -> str:
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    insert: Any = (postgresql.insert if dialect.name == "postgresql" else sqlite.insert)(table)
+    statement = insert.values({name: sa.bindparam(name) for name in columns})
+    if ignore:
+        statement = statement.on_conflict_do_nothing()
+    return str(statement.compile(dialect=dialect))
+
+
+def insert(
+    connection: Connection,
+    table: sa.Table,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    ignore: bool = True,
+) -> None:
+    """Insert rows (tuples in the order of `columns`) through the driver; rows that are there already stay."""
+    values = list(rows)
+    if not values:
+        return
+    sql = _insert_sql(table, connection.dialect, tuple(columns), ignore)
+    if connection.dialect.paramstyle in ("qmark", "format", "numeric_dollar"):
+        connection.exec_driver_sql(sql, [tuple(row) for row in values])
+    else:
+        connection.exec_driver_sql(sql, [dict(zip(columns, row, strict=True)) for row in values])

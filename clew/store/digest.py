@@ -1,0 +1,91 @@
+"""Digests: the names of immutable content.
+
+A digest is BLAKE3-256 over bytes, in one *domain* for each encoding of bytes (never for each kind of thing), so a
+text has one digest whether it stands in a row field, a document or a chunk. The printed form is ``b3:`` + 64 hex.
+
+    >>> str(text_digest("clew"))[:14] + "..."
+    'b3:3aaed354156...'
+    >>> digest(Domain.TEXT, b"clew") == text_digest("clew")
+    True
+    >>> digest(Domain.BYTES, b"clew") == text_digest("clew")
+    False
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Self
+
+from blake3 import blake3
+
+HEX_LENGTH = 64
+
+
+class Domain(enum.IntEnum):
+    """What the hashed bytes are an encoding of. The numbers stand in logs: append, never renumber."""
+
+    TEXT = 1  # UTF-8 of a text, not normalised, lone surrogates kept
+    VALUE = 2  # canonical encoding of a value (encoding.py)
+    BYTES = 3  # bytes as they are, such as a file's
+    TENSOR = 4  # header (dtype, shape) and raw elements
+    TREE = 5  # a Merkle node over named or numbered children
+    CHAIN = 6  # one link of a list: previous link and item (chain.py)
+    ACTION = 7  # the key of one boundary call
+
+
+_CONTEXT = {domain: f"clew 2026 {domain.name.lower()} v1" for domain in Domain}
+
+
+class Digest(bytes):
+    """32 bytes that name content. Prints, parses and sorts as ``b3:<64 hex>``."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "b3:" + self.hex()
+
+    def __repr__(self) -> str:
+        return f"Digest('{self}')"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The digest printed as `text`, with or without its ``b3:``. ValueError if it is not 64 hex digits."""
+        hexed = text.removeprefix("b3:")
+        if len(hexed) != HEX_LENGTH:
+            raise ValueError(f"{text!r} is not a digest: expected b3: and {HEX_LENGTH} hex digits")
+        return cls(bytes.fromhex(hexed))
+
+
+def digest(domain: Domain, data: bytes | bytearray | memoryview) -> Digest:
+    """The digest of `data` in `domain`."""
+    return Digest(blake3(data, derive_key_context=_CONTEXT[domain]).digest())
+
+
+def text_bytes(text: str) -> bytes:
+    """The UTF-8 of a text. Lone surrogates survive, so that distinct texts have distinct bytes."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def text_of(data: bytes) -> str:
+    """Inverse of `text_bytes`."""
+    return data.decode("utf-8", "surrogatepass")
+
+
+def text_digest(text: str) -> Digest:
+    """The digest of a text."""
+    return digest(Domain.TEXT, text_bytes(text))
+
+
+class DigestStream:
+    """A digest computed piece by piece, for content that does not fit in memory."""
+
+    def __init__(self, domain: Domain) -> None:
+        self._hasher = blake3(derive_key_context=_CONTEXT[domain])
+
+    def update(self, piece: bytes | memoryview) -> None:
+        """Append `piece`."""
+        self._hasher.update(piece)
+
+    def digest(self) -> Digest:
+        """The digest of all pieces so far."""
+        return Digest(self._hasher.digest())

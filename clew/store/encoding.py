@@ -1,0 +1,501 @@
+"""Canonical encoding: one value, one sequence of bytes.
+
+The core is MessagePack with sorted keys (msgspec) over an own walk, because msgspec alone would give a tuple and a
+list, an enum and its value, a UUID and its text the same bytes. What MessagePack has no type for becomes an
+extension. Two forms share the walk:
+
+* `encode_key` is strict. A type it does not know raises `EncodingError` with the path to it: a key must never guess.
+* `encode_capture` never raises. An unknown type becomes an opaque marker with the type's qualified name (never a
+  repr, which holds addresses), and the result is flagged incomplete.
+
+Texts of `REFERENCE_CHARS` characters and more, bytes of `REFERENCE_BYTES` and more, arrays, and *items* (documents and
+messages, see `register_item`) are not inlined: they are handed to a `Sink`, which stores them under their own digest,
+and the encoding holds that digest. So a text has one identity everywhere, and a list of documents costs 36 bytes each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import math
+import pathlib
+import types
+import uuid
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from clew.store.digest import Digest, Domain, digest, text_bytes, text_of
+from clew.store.errors import EncodingError
+
+REFERENCE_CHARS = 64
+REFERENCE_BYTES = 256
+MAX_DEPTH = 64
+MAX_PARTS = 1 << 20  # containers in one value; a graph whose nodes share children would unfold without end
+
+
+class Code(enum.IntEnum):
+    """Extension codes. They stand in logs: append, never renumber."""
+
+    TEXT = 1
+    BYTES = 2
+    TENSOR = 3
+    ITEM = 4
+    TUPLE = 5
+    SET = 6
+    FROZENSET = 7
+    BIG_INT = 8
+    MAP = 9
+    ENUM = 10
+    OBJECT = 11
+    OPAQUE = 12
+    SCALAR = 13
+
+
+class Sink(Protocol):
+    """Where the parts of a value go that are content of their own. Returns the digest they were stored under."""
+
+    def text(self, text: str) -> Digest:
+        """A text of `REFERENCE_CHARS` characters or more."""
+
+    def inline(self, text: str) -> str:
+        """A shorter text, about to be inlined: returned as it may be stored (redacted)."""
+
+    def named(self, name: str, text: str) -> str:
+        """A text that stands under a name, which may say that it is secret: returned as it may go on to the others."""
+
+    def data(self, domain: Domain, data: bytes) -> Digest:
+        """Bytes, a tensor or an encoded value."""
+
+    def item(self, kind: str, value: Any, encoded: bytes) -> Digest:
+        """A document or message whose own encoding is `encoded`."""
+
+    def seen(self, value: Any) -> Digest | None:
+        """The digest of this very item if it was met before and has not changed since; saves walking it again."""
+
+
+class Digester:
+    """The sink that stores nothing: it only says what each part's digest is."""
+
+    def text(self, text: str) -> Digest:
+        return digest(Domain.TEXT, text_bytes(text))
+
+    def inline(self, text: str) -> str:
+        return text
+
+    def named(self, name: str, text: str) -> str:
+        return text
+
+    def data(self, domain: Domain, data: bytes) -> Digest:
+        return digest(domain, data)
+
+    def item(self, kind: str, value: Any, encoded: bytes) -> Digest:
+        return digest(Domain.VALUE, encoded)
+
+    def seen(self, value: Any) -> Digest | None:
+        return None
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A decoded object of a class that is not imported on reading: its qualified name and its fields."""
+
+    type: str
+    fields: Any
+
+
+class Opaque(msgspec.Struct, frozen=True):
+    """What stood where a value could not be encoded: the qualified name of its type."""
+
+    type: str
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """A decoded reference to a part stored under its own digest."""
+
+    code: Code
+    digest: Digest
+
+
+_pack = msgspec.msgpack.Encoder(order="sorted").encode
+
+_items: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {}
+_MIN_INT, _MAX_INT = -(2**63), 2**64 - 1
+
+
+def _extension(code: int, content: bytes) -> msgspec.msgpack.Ext:  # msgspec takes exact ints only
+    return msgspec.msgpack.Ext(int(code), content)
+
+
+def qualified_name(cls: type) -> str:
+    """`module.QualName` of a class."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def register_item(cls: type, kind: str, fields: Callable[[Any], dict[str, Any]]) -> None:
+    """Instances of `cls` and its subclasses are items of `kind` ("document", "message"), encoded as ``fields(it)``.
+
+    The framework's own class name does not enter the encoding, so that the same document is the same artifact in
+    every framework. Registering again replaces.
+    """
+    _items[cls] = (kind, fields)
+    for known in [known for known in _dispatch if issubclass(known, cls)]:
+        del _dispatch[known]
+
+
+def item_kind(cls: type) -> str | None:
+    """The kind that `cls` was registered under, itself or through an ancestor: "document", "message", or None."""
+    for ancestor in cls.__mro__:
+        if ancestor in _items:
+            return _items[ancestor][0]
+    return None
+
+
+def item_fields(value: Any) -> dict[str, Any]:
+    """The fields of a registered item, as its encoding names them ("text", "metadata", "id", ...)."""
+    for ancestor in type(value).__mro__:
+        if ancestor in _items:
+            return _items[ancestor][1](value)
+    raise EncodingError(f"{qualified_name(type(value))} is not registered as a document or message")
+
+
+def encode_key(value: Any, sink: Sink | None = None) -> bytes:
+    """The canonical bytes of `value`; EncodingError for a type with no canonical form.
+
+    >>> encode_key(1) != encode_key(1.0) != encode_key(True)
+    True
+    >>> encode_key({"b": 1, "a": (2,)}) == encode_key({"a": (2,), "b": 1}) != encode_key({"a": [2], "b": 1})
+    True
+    """
+    return _pack(_Walk(sink or Digester(), strict=True).plain(value, 0))
+
+
+def encode_capture(value: Any, sink: Sink) -> tuple[bytes, bool]:
+    """The bytes of `value` and whether they are complete. Never raises for what it finds in the value."""
+    walk = _Walk(sink, strict=False)
+    try:
+        return _pack(walk.plain(value, 0)), walk.complete
+    except RecursionError:  # the program itself stands near the end of its stack
+        return _pack(_extension(Code.OPAQUE, _type_name(value))), False
+
+
+def value_digest(value: Any) -> Digest:
+    """The digest of `value` in its key form."""
+    return digest(Domain.VALUE, encode_key(value))
+
+
+class _Walk:
+    """One value on its way to what msgspec encodes without loss."""
+
+    __slots__ = ("around", "complete", "parts", "path", "sink", "strict")
+
+    def __init__(self, sink: Sink, *, strict: bool) -> None:
+        self.sink = sink
+        self.strict = strict
+        self.complete = True
+        self.path: list[str] = []
+        self.around: set[int] = set()  # ids of the containers that the walk is inside of
+        self.parts = 0
+
+    def plain(self, value: Any, depth: int) -> Any:
+        cls = type(value)  # not __class__, which a proxy or a mock makes up
+        if cls is str:
+            return self.text(value)
+        if cls in _LEAVES:
+            return _LEAVES[cls](self, value, depth)
+        if depth > MAX_DEPTH:
+            return self.unknown(value, "is nested too deeply")
+        if id(value) in self.around:
+            return self.unknown(value, "contains itself")
+        self.parts += 1
+        if self.parts > MAX_PARTS:
+            return self.unknown(value, f"is one of more than {MAX_PARTS} parts")
+        self.around.add(id(value))
+        try:
+            return (_dispatch.get(cls) or _resolve(cls))(self, value, depth)
+        except Exception:  # a property or iterator of the user's object failed; capture goes on without it
+            if self.strict:
+                raise
+            return self.unknown(value, "failed while being read")
+        finally:
+            self.around.discard(id(value))
+
+    def text(self, value: str) -> Any:
+        if len(value) >= REFERENCE_CHARS or not _is_utf8(value):
+            return _extension(Code.TEXT, self.sink.text(value))
+        return self.sink.inline(value)
+
+    def child(self, step: object, value: Any, depth: int) -> Any:
+        """`plain` of a part, with the step to it on the path while it is walked (errors name the path)."""
+        if not self.strict:
+            return self.plain(value, depth + 1)
+        self.path.append(str(step))
+        plain = self.plain(value, depth + 1)
+        self.path.pop()
+        return plain
+
+    def named(self, name: str, value: Any, depth: int) -> Any:
+        """`child` of a part that stands under a name."""
+        return self.child(name, self.sink.named(name, value) if type(value) is str else value, depth)
+
+    def unknown(self, value: Any, why: str = "has no canonical form") -> Any:
+        if self.strict:
+            name = qualified_name(value if isinstance(value, type) else type(value))
+            raise EncodingError(f"cannot make a key of {'.'.join(['value', *self.path])}: {name} {why}")
+        self.complete = False
+        return _extension(Code.OPAQUE, _type_name(value))
+
+    def extension(self, code: Code, content: Any) -> Any:
+        return _extension(code, _pack(content))
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether MessagePack can hold it: a lone surrogate has no UTF-8."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _type_name(value: Any) -> bytes:
+    """What an opaque marker says: the type, and of a function or class its own name too."""
+    kind = type(value)
+    name = qualified_name(value) if issubclass(kind, type) else qualified_name(kind)
+    if issubclass(kind, (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType)):
+        name = f"{name}:{value.__module__}.{value.__qualname__}"
+    return text_bytes(name)
+
+
+def _sequence(walk: _Walk, value: Any, depth: int) -> Any:
+    return [walk.child(i, part, depth) for i, part in enumerate(value)]
+
+
+def _mapping(walk: _Walk, value: Any, depth: int) -> Any:
+    if all(type(key) is str and _is_utf8(key) for key in value):
+        inline = walk.sink.inline
+        return {inline(key): walk.named(key, part, depth) for key, part in value.items()}
+    pairs = [(_pack(walk.child("<key>", k, depth)), walk.child(k, v, depth)) for k, v in value.items()]
+    pairs.sort(key=lambda pair: pair[0])
+    return walk.extension(Code.MAP, [[msgspec.Raw(k), v] for k, v in pairs])
+
+
+def _members(code: Code) -> Callable[[_Walk, Any, int], Any]:
+    def members(walk: _Walk, value: Any, depth: int) -> Any:
+        encoded = sorted(_pack(walk.child("<member>", part, depth)) for part in value)
+        return walk.extension(code, [msgspec.Raw(part) for part in encoded])
+
+    return members
+
+
+def _int(walk: _Walk, value: int, depth: int) -> Any:
+    value = int(value)
+    return value if _MIN_INT <= value <= _MAX_INT else _extension(Code.BIG_INT, format(value, "x").encode())
+
+
+def _float(walk: _Walk, value: float, depth: int) -> Any:
+    return math.nan if value != value else float(value)  # every NaN is one NaN
+
+
+def _bytes(walk: _Walk, value: Any, depth: int) -> Any:
+    data = bytes(value)
+    return data if len(data) < REFERENCE_BYTES else _extension(Code.BYTES, walk.sink.data(Domain.BYTES, data))
+
+
+def _enum(walk: _Walk, value: enum.Enum, depth: int) -> Any:
+    member = value.value if isinstance(value, enum.Flag) else value.name  # flags combined need have no name
+    return walk.extension(Code.ENUM, [qualified_name(type(value)), member])
+
+
+def _scalar(text: Callable[[Any], str]) -> Callable[[_Walk, Any, int], Any]:
+    def scalar(walk: _Walk, value: Any, depth: int) -> Any:
+        return walk.extension(Code.SCALAR, [_scalar_name(type(value)), walk.sink.inline(text(value))])
+
+    return scalar
+
+
+def _scalar_name(cls: type) -> str:
+    return "pathlib.Path" if issubclass(cls, pathlib.PurePath) else qualified_name(cls)
+
+
+def _moment(value: Any) -> str:
+    """Time of day or date and time, with its zone; a zone of the user's own is named by its class."""
+    zone: Any = value.tzinfo
+    if zone is not None and type(zone).__str__ is object.__str__ and type(zone).__repr__ is object.__repr__:
+        zone = qualified_name(type(zone))
+    return f"{value.isoformat()}[{zone}]f{value.fold}"
+
+
+def _object(fields: Callable[[Any], dict[str, Any]]) -> Callable[[_Walk, Any, int], Any]:
+    def record(walk: _Walk, value: Any, depth: int) -> Any:
+        content = {name: walk.named(name, part, depth) for name, part in fields(value).items()}
+        return walk.extension(Code.OBJECT, [qualified_name(type(value)), content])
+
+    return record
+
+
+def _item(kind: str, fields: Callable[[Any], dict[str, Any]]) -> Callable[[_Walk, Any, int], Any]:
+    def item(walk: _Walk, value: Any, depth: int) -> Any:
+        known = walk.sink.seen(value)
+        if known is not None:
+            return _extension(Code.ITEM, known)
+        content = {name: walk.named(name, part, depth) for name, part in fields(value).items()}
+        return _extension(Code.ITEM, walk.sink.item(kind, value, _pack(content)))
+
+    return item
+
+
+def _array(walk: _Walk, value: Any, depth: int) -> Any:
+    if value.dtype.hasobject:
+        return walk.unknown(value)
+    dtype = value.dtype.str if value.dtype.names is None else repr(value.dtype.descr)
+    data = tensor_bytes(dtype, value.shape, value.tobytes())
+    return _extension(Code.TENSOR, walk.sink.data(Domain.TENSOR, data))
+
+
+def tensor_bytes(dtype: str, shape: tuple[int, ...], elements: bytes) -> bytes:
+    """The stored form of an array: header (numpy dtype string, shape), then its elements in C order."""
+    header = _pack([dtype, list(shape)])
+    return len(header).to_bytes(4, "big") + header + elements
+
+
+def tensor_parts(data: bytes) -> tuple[str, tuple[int, ...], bytes]:
+    """Inverse of `tensor_bytes`: dtype, shape, elements."""
+    end = 4 + int.from_bytes(data[:4], "big")
+    dtype, shape = msgspec.msgpack.decode(data[4:end])
+    return dtype, tuple(shape), data[end:]
+
+
+def _pydantic_fields(value: Any) -> dict[str, Any]:
+    return {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
+
+
+def _numpy(cls: type) -> _Handler | None:
+    """The handler of an array or a scalar of numpy; a masked array is neither, its mask is no bytes of its own."""
+    bases = {qualified_name(ancestor) for ancestor in cls.__mro__}
+    if "numpy.ma.MaskedArray" in bases or "numpy.ma.core.MaskedArray" in bases:
+        return None
+    if "numpy.ndarray" in bases or "numpy.void" in bases:
+        return _array
+    if "numpy.generic" in bases:
+        return lambda walk, value, depth: walk.extension(Code.SCALAR, [qualified_name(cls), str(value)])
+    return None
+
+
+_Handler = Callable[["_Walk", Any, int], Any]
+_dispatch: dict[type, _Handler] = {
+    int: _int,
+    float: _float,
+    bytes: _bytes,
+    bytearray: _bytes,
+    memoryview: _bytes,
+    list: _sequence,
+    tuple: lambda walk, value, depth: walk.extension(Code.TUPLE, _sequence(walk, value, depth)),
+    dict: _mapping,
+    OrderedDict: _mapping,
+    defaultdict: _mapping,
+    set: _members(Code.SET),
+    frozenset: _members(Code.FROZENSET),
+    complex: _scalar(repr),
+    datetime.datetime: _scalar(_moment),
+    datetime.date: _scalar(lambda value: value.isoformat()),
+    datetime.time: _scalar(_moment),
+    datetime.timedelta: _scalar(lambda value: f"{value.days}d{value.seconds}s{value.microseconds}us"),
+    decimal.Decimal: _scalar(str),
+    uuid.UUID: _scalar(str),
+    range: _scalar(lambda value: f"{value.start}:{value.stop}:{value.step}"),
+}
+_LEAVES: dict[type, _Handler] = {
+    type(None): lambda walk, value, depth: None,
+    bool: lambda walk, value, depth: value,
+    int: _int,
+    float: _float,
+}
+
+
+def _resolve(cls: type) -> _Handler:
+    """The handler of a class seen for the first time, remembered for the next."""
+    handler = _find(cls)
+    if len(_dispatch) < 4096:  # classes made in a loop must not grow it for ever
+        _dispatch[cls] = handler
+    return handler
+
+
+def _find(cls: type) -> _Handler:
+    for ancestor in cls.__mro__:
+        if ancestor in _items:
+            return _item(*_items[ancestor])
+    if issubclass(cls, enum.Enum):
+        return _enum
+    if issubclass(cls, str):  # a str subclass is its text
+        return lambda walk, value, depth: walk.plain(str.__str__(value), depth)
+    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        return _object(lambda value: value._asdict())
+    for known in (int, float, bytes, list, tuple, dict, set, frozenset, datetime.datetime, datetime.date):
+        if issubclass(cls, known):
+            return _dispatch[known]
+    if issubclass(cls, pathlib.PurePath):
+        return _scalar(str)
+    if (numpy := _numpy(cls)) is not None:
+        return numpy
+    if dataclasses.is_dataclass(cls):
+        return _object(lambda value: {f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+    if hasattr(cls, "__pydantic_fields__"):
+        return _object(_pydantic_fields)
+    if issubclass(cls, msgspec.Struct):
+        return _object(lambda value: {name: getattr(value, name) for name in value.__struct_fields__})
+    if issubclass(cls, BaseException):
+        return _exception
+    return lambda walk, value, depth: walk.unknown(value)
+
+
+def _exception(walk: _Walk, value: BaseException, depth: int) -> Any:
+    if walk.strict:
+        return walk.unknown(value)
+    return walk.extension(Code.OBJECT, [qualified_name(type(value)), {"args": _sequence(walk, value.args, depth)}])
+
+
+def decode(data: bytes, resolve: Callable[[Code, Digest], Any] = Reference) -> Any:
+    """The value of `data`: plain Python, with `Record`, `Opaque` and `Reference` where no plain type fits.
+
+    `resolve(code, digest)` is called for each part stored under its own digest; what it returns stands in the value.
+    """
+
+    def unpack(content: Any) -> Any:
+        return msgspec.msgpack.decode(content, ext_hook=hook)
+
+    def hook(number: int, content: memoryview) -> Any:
+        code = Code(number)
+        match code:
+            case Code.TEXT | Code.BYTES | Code.TENSOR | Code.ITEM:
+                return resolve(code, Digest(content))
+            case Code.TUPLE:
+                return tuple(unpack(content))
+            case Code.SET | Code.FROZENSET:
+                return (set if code is Code.SET else frozenset)(_hashable(part) for part in unpack(content))
+            case Code.BIG_INT:
+                return int(bytes(content), 16)
+            case Code.MAP:
+                return {_hashable(key): value for key, value in unpack(content)}
+            case Code.OPAQUE:
+                return Opaque(text_of(bytes(content)))
+            case _:
+                name, fields = unpack(content)
+                return Record(name, fields)
+
+    return unpack(data)
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_hashable(part) for part in value)
+    if isinstance(value, dict):
+        return tuple(sorted((key, _hashable(part)) for key, part in value.items()))
+    if isinstance(value, Record):
+        return Record(value.type, _hashable(value.fields))
+    return value

@@ -1,0 +1,72 @@
+"""Every error that clew raises.
+
+    ClewError
+    ├── StoreError                what is on disk cannot be used as asked
+    │   ├── StoreNotFound         no store at this path
+    │   ├── StoreFormatError      made by a newer clew, or not a store at all
+    │   ├── CorruptBlob           the bytes do not have the digest they are named by (quarantined)
+    │   ├── CorruptSegment        a log segment is damaged before its tail
+    │   └── StoreUnwritable       no space, read-only, or no permission
+    ├── NotFound                  no artifact, span, run or ref of that name (says what was close)
+    │   └── Ambiguous             a prefix that fits several
+    ├── EncodingError             a value has no canonical key form (names the path and the type)
+    ├── NotInitialized            clew.init() has not been called
+    ├── AlreadyInitialized        clew.init() was called before with other arguments
+    └── MissingExtra              (also ImportError) a framework is not installed; names the extra
+
+A fault inside the tracer is none of these: it is counted, logged once and shown by `clew doctor`.
+"""
+
+from __future__ import annotations
+
+
+class ClewError(Exception):
+    """Root of every error that clew raises on purpose."""
+
+
+class StoreError(ClewError):
+    """What is on disk cannot be used as asked."""
+
+
+class StoreNotFound(StoreError):
+    """There is no store at this path."""
+
+
+class StoreFormatError(StoreError):
+    """The folder was made by a newer clew, or is not a store."""
+
+
+class CorruptBlob(StoreError):
+    """Stored bytes do not have the digest they are named by."""
+
+
+class CorruptSegment(StoreError):
+    """A log segment is damaged before its tail; what stands before the damage was kept."""
+
+
+class StoreUnwritable(StoreError):
+    """The store cannot take another byte: disk full, read-only or no permission."""
+
+
+class NotFound(ClewError, LookupError):
+    """Nothing in the store has that id, prefix or name."""
+
+
+class Ambiguous(NotFound):
+    """A prefix or name fits several things."""
+
+
+class EncodingError(ClewError, TypeError):
+    """A value has no canonical key form; the message names the path to it and its type."""
+
+
+class NotInitialized(ClewError, RuntimeError):
+    """`clew.init()` has not been called in this process."""
+
+
+class AlreadyInitialized(ClewError, ValueError):
+    """`clew.init()` was called before with other arguments."""
+
+
+class MissingExtra(ClewError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""

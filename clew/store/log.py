@@ -1,0 +1,170 @@
+"""The log: the append-only file through which one process writes everything immutable.
+
+A record is in the file, by one write(2), before `append` returns, so it survives the death of the process (not the loss
+of power; `sync` is for that). A fork opens a new segment. The file is made by the first record.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+import weakref
+from pathlib import Path
+
+import msgspec
+
+from clew.store import record, segment, writer
+from clew.store.errors import StoreUnwritable
+from clew.store.record import RecordType, Segment
+
+ROLL_BYTES = 64 << 20  # a segment is closed and a new one begun past this
+SEAL_AT_EXIT_BYTES = 16 << 20  # larger ones are sealed by whoever indexes them: exit stays under 0.2 s
+
+
+class Log:
+    """The writing end, safe to use from many threads.
+
+    `version` is clew's, `process_id` the id of the process run. Raises StoreUnwritable when a record could not be
+    written whole; the file then ends with its last whole record, and a later append may succeed.
+    """
+
+    def __init__(self, folder: Path, *, process_id: bytes, version: str = "", project: str = "") -> None:
+        self._folder = folder
+        self._process_id = process_id
+        self._version = version
+        self._project = project
+        self._lock = threading.Lock()
+        self._fd = -1
+        self.stem: Path | None = None  # the segment being written
+        self.size = 0
+        self.closed_stems: list[Path] = []  # segments of this process that are complete
+        self.appended = 0  # records so far, over all segments
+        _living.add(self)
+
+    def append(self, frames: list[bytes]) -> int:
+        """Write framed records, all in one write; returns the offset of the first one."""
+        data = b"".join(frames)
+        with self._lock:
+            if self._fd < 0 or self.size > ROLL_BYTES:
+                self._open()
+            offset = self.size
+            try:
+                written = os.write(self._fd, data)
+            except OSError as error:
+                self._cut(offset)
+                raise StoreUnwritable(f"{self.stem}: {error.strerror}") from error
+            if written != len(data):  # no space for all of it
+                self._cut(offset)
+                raise StoreUnwritable(f"{self.stem}: only {written} of {len(data)} bytes could be written")
+            self.size = offset + written
+            self.appended += len(frames)
+            return offset
+
+    def append_record(self, entry: msgspec.Struct) -> int:
+        """Write one record struct."""
+        return self.append([framed(entry)])
+
+    def _open(self) -> None:
+        if self._fd >= 0:
+            self._close_segment()
+        stem = self._folder / f"{time.time_ns():016x}-{os.getpid():x}-{secrets.token_hex(3)}"
+        header = Segment(
+            format=1,
+            clew=self._version,
+            host=writer.host(),
+            boot_id=writer.boot_id(),
+            pid=os.getpid(),
+            pid_started=writer.process_started(os.getpid()),
+            pid_namespace=writer.pid_namespace(),
+            created_ns=time.time_ns(),
+            process_id=self._process_id,
+            project=self._project,
+        )
+        first = segment.MAGIC + framed(header)
+        path = stem.with_name(stem.name + segment.OPEN_SUFFIX)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                if os.write(fd, first) != len(first):
+                    raise OSError(28, "No space left on device")
+            except OSError:
+                os.close(fd)
+                path.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise StoreUnwritable(f"cannot begin a log segment in {self._folder}: {error.strerror}") from error
+        self._fd, self.stem, self.size = fd, stem, len(first)
+
+    def _cut(self, offset: int) -> None:
+        """Take back a record that was not written whole; if that fails too, the segment ends here."""
+        try:
+            os.ftruncate(self._fd, offset)
+        except OSError:
+            self._close_segment()
+
+    def _close_segment(self) -> None:
+        os.close(self._fd)
+        self._fd = -1
+        if self.stem is not None:
+            self.closed_stems.append(self.stem)
+        self.stem = None
+        self.size = 0
+
+    def sync(self) -> None:
+        """Make what was appended durable against loss of power."""
+        with self._lock:
+            if self._fd >= 0:
+                os.fdatasync(self._fd)
+
+    def close(self, *, seal: bool = True) -> None:
+        """End the segment, and seal it if it is small enough to do at once. Appending again begins a new one."""
+        with self._lock:
+            if self._fd < 0:
+                return
+            stem, size = self.stem, self.size
+            self._close_segment()
+        if seal and stem is not None and size <= SEAL_AT_EXIT_BYTES:
+            try:
+                segment.seal(stem)
+            except OSError:
+                pass  # the open form stays; it holds the same records
+
+    def _after_fork(self) -> None:
+        """In a forked child: its own lock, its own segment. The parent's file is only let go of."""
+        self._lock = threading.Lock()
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+        self.stem = None
+        self.size = 0
+        self.closed_stems = []
+        self._process_id = secrets.token_bytes(16)
+
+    @property
+    def process_id(self) -> bytes:
+        """The id of the process run that owns this log; a forked child has its own."""
+        return self._process_id
+
+
+def framed(entry: msgspec.Struct) -> bytes:
+    """A record struct, framed."""
+    return segment.frame_bytes(record.type_of(entry), record.encode(entry))
+
+
+def blob_frame(domain: int, digest: bytes, data: bytes) -> bytes:
+    """A blob, framed: domain, digest, bytes."""
+    return segment.frame_bytes(RecordType.BLOB, bytes((domain,)) + bytes(digest) + data)
+
+
+_living: weakref.WeakSet[Log] = weakref.WeakSet()
+
+
+def _fork_all() -> None:
+    for log in list(_living):
+        log._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_fork_all)

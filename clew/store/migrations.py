@@ -1,0 +1,45 @@
+"""Named migrations of the catalog, applied in order, each once.
+
+A migration is a function of a connection. The catalog is an index that can be made again from the logs, so a migration
+that would be hard to write may drop what it cannot convert and set `segment.indexed` back to nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from clew.store import catalog
+
+
+def m001_first_tables(connection: Connection) -> None:
+    """All tables as they were in 0.1.0."""
+    tables = [table for table in catalog.metadata.sorted_tables if table is not catalog.migration]
+    catalog.metadata.create_all(connection, tables=tables)
+
+
+MIGRATIONS: list[Callable[[Connection], None]] = [m001_first_tables]
+
+
+def migrate(connection: Connection) -> list[str]:
+    """Apply what is missing; returns the names that were applied."""
+    catalog.metadata.create_all(connection, tables=[catalog.migration])
+    done = set(connection.execute(sa.select(catalog.migration.c.name)).scalars())
+    applied = []
+    for step in MIGRATIONS:
+        if step.__name__ not in done:
+            step(connection)
+            connection.execute(sa.insert(catalog.migration).values(name=step.__name__, applied_ns=time.time_ns()))
+            applied.append(step.__name__)
+    return applied
+
+
+def is_current(connection: Connection) -> bool:
+    """Whether nothing is missing. Writes nothing."""
+    if not sa.inspect(connection).has_table("migration"):
+        return False
+    done = set(connection.execute(sa.select(catalog.migration.c.name)).scalars())
+    return {step.__name__ for step in MIGRATIONS} <= done

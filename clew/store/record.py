@@ -1,0 +1,178 @@
+"""What stands in the log: one struct for each type of record.
+
+Structs are encoded as MessagePack arrays. A later version may append fields with defaults; it never reorders or removes
+one, so every reader reads every log. Unknown record types are kept and skipped.
+
+Ids are raw bytes here (trace 16, span 8, run 16) and lower-case hex wherever a person sees them.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, TypeVar
+
+import msgspec
+
+
+class RecordType(enum.IntEnum):
+    """The type byte of a frame. Append, never renumber."""
+
+    SEGMENT = 0
+    BLOB = 1
+    SPAN_START = 2
+    SPAN_END = 3
+    RUN = 4
+    DERIVATION = 5
+    ARTIFACT = 6
+    REF = 7
+    ANNOTATION = 8
+    ACTION = 9
+    LOST = 10
+
+
+class Segment(msgspec.Struct, array_like=True, frozen=True):
+    """First record of every segment: who writes it, so that a reader can tell a dead writer from a living one."""
+
+    format: int
+    clew: str
+    host: str
+    boot_id: str
+    pid: int
+    pid_started: int  # clock ticks since boot, 0 where the system does not tell
+    pid_namespace: str
+    created_ns: int
+    process_id: bytes  # the process run's id
+    project: str = ""
+
+
+class Slot(msgspec.Struct, array_like=True, frozen=True):
+    """One thing that a span used or generated."""
+
+    role: str  # what it was to the span: "messages", "documents", a channel's name, "model", ...
+    kind: str  # artifact kind of the glossary
+    domain: int  # how the digest's bytes are encoded (digest.Domain)
+    digest: bytes
+    name: str | None = None
+    info: dict[str, Any] | None = None  # small facts: scores, ranks, ids
+
+
+class SpanStart(msgspec.Struct, array_like=True, frozen=True):
+    """A span began. What it used is in the log before the traced call goes on."""
+
+    trace_id: bytes
+    span_id: bytes
+    parent_id: bytes | None
+    run_id: bytes
+    kind: str
+    name: str
+    path: str
+    start_ns: int
+    used: list[Slot] = []
+    attributes: dict[str, Any] = {}
+    scope: str = "clew"  # the instrumentation scope; other libraries' spans keep theirs
+
+
+class SpanEnd(msgspec.Struct, array_like=True, frozen=True):
+    """A span ended."""
+
+    trace_id: bytes
+    span_id: bytes
+    end_ns: int
+    status: str
+    generated: list[Slot] = []
+    used: list[Slot] = []  # what became known only during the call
+    attributes: dict[str, Any] = {}
+    links: list[tuple[bytes, bytes, str]] = []  # trace, span, link type
+    name: str | None = None
+    complete: bool = True  # False: a value of an unknown type was captured as an opaque marker
+    events: list[Any] = []  # name, time, attributes; of other libraries' spans
+
+
+class Run(msgspec.Struct, array_like=True, frozen=True):
+    """A run began, or (later record, same id) more became known of it."""
+
+    run_id: bytes
+    name: str
+    started_ns: int
+    process_id: bytes
+    session: str | None = None
+    trace_id: bytes | None = None
+    span_id: bytes | None = None
+    parent_run_id: bytes | None = None
+    project: str = ""
+    facets: dict[str, bytes] = {}  # "code", "environment", "entry", "config" -> digest
+    seeds: dict[str, Any] = {}
+    answer: list[Slot] = []
+    ended_ns: int | None = None
+
+
+class Derivation(msgspec.Struct, array_like=True, frozen=True):
+    """Item-to-item lineage that the program or a framework declared: each pair is (from, to, start, end)."""
+
+    trace_id: bytes
+    span_id: bytes
+    relation: str  # "derived_from", "part_of"
+    from_kind: str
+    to_kind: str
+    pairs: list[tuple[bytes, bytes, int | None, int | None]]
+    run_id: bytes = b""
+
+
+class Artifact(msgspec.Struct, array_like=True, frozen=True):
+    """An artifact was declared, or facts of it became known: they are merged, first one wins."""
+
+    kind: str
+    domain: int
+    digest: bytes
+    run_id: bytes
+    name: str | None = None
+    detail: dict[str, Any] = {}
+    used: list[Slot] = []
+
+
+class Ref(msgspec.Struct, array_like=True, frozen=True):
+    """A name was given to an artifact. Version numbers are arbitrated by the catalog before this is written."""
+
+    name: str
+    version: int
+    kind: str
+    digest: bytes
+    when_ns: int
+    who: str
+    run_id: bytes = b""
+    alias: bool = False
+
+
+class Lost(msgspec.Struct, array_like=True, frozen=True):
+    """Faults inside the tracer, counted: where, how often, the last error's text."""
+
+    when_ns: int
+    counts: dict[str, tuple[int, str]]
+
+
+TYPES: dict[RecordType, type[msgspec.Struct]] = {
+    RecordType.SEGMENT: Segment,
+    RecordType.SPAN_START: SpanStart,
+    RecordType.SPAN_END: SpanEnd,
+    RecordType.RUN: Run,
+    RecordType.DERIVATION: Derivation,
+    RecordType.ARTIFACT: Artifact,
+    RecordType.REF: Ref,
+    RecordType.LOST: Lost,
+}
+
+encode = msgspec.msgpack.Encoder(enc_hook=bytes).encode  # the hook meets only Digest, which is bytes
+_decoders = {kind: msgspec.msgpack.Decoder(cls) for kind, cls in TYPES.items()}
+_number = {cls: kind for kind, cls in TYPES.items()}
+AnyRecord = TypeVar("AnyRecord", bound=msgspec.Struct)
+
+
+def type_of(record: msgspec.Struct) -> RecordType:
+    """The record type of a struct."""
+    return _number[type(record)]
+
+
+def decode(kind: int, payload: bytes | memoryview) -> msgspec.Struct | None:
+    """The struct of a frame; None for a type this version does not know."""
+    decoder = _decoders.get(kind)  # type: ignore[call-overload]
+    return None if decoder is None else decoder.decode(payload)

@@ -1,0 +1,199 @@
+"""One segment of the log: a file of framed records, open (`.log`) or sealed (`.zlog`).
+
+An open segment is a magic, then frames: length u32, crc32 u32, type u8, version u8, payload (little endian; the length
+is the payload's; the crc covers type, version and payload). A sealed segment holds the very same bytes in zstd blocks
+with a seek table at its end, so that the offset of a record never changes and the catalog need not know which form it reads.
+"""
+
+from __future__ import annotations
+
+import bisect
+import os
+import struct
+import sys
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from clew.store.errors import CorruptSegment, StoreFormatError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+MAGIC = b"clewlog1"
+SEALED_MAGIC = b"clewzlg1"
+OPEN_SUFFIX, SEALED_SUFFIX = ".log", ".zlog"
+FRAME = struct.Struct("<IIBB")
+_TABLE = struct.Struct("<QQ")  # logical offset, file offset of a block
+_FOOTER = struct.Struct("<QQQ8s")  # table offset, blocks, logical size, magic
+_BLOCK_BYTES = 1 << 18
+_LEVEL = 6
+
+
+class Frame(NamedTuple):
+    """A record as it stands in a segment."""
+
+    offset: int
+    type: int
+    version: int
+    payload: bytes
+    end: int
+
+
+def frame_bytes(kind: int, payload: bytes, version: int = 1) -> bytes:
+    """A record framed for the log."""
+    head = bytes((kind, version))
+    return FRAME.pack(len(payload), zlib.crc32(payload, zlib.crc32(head)), kind, version) + payload
+
+
+class SegmentFile:
+    """Reads one segment by logical offset, whichever form it has. Not thread-safe; close when done."""
+
+    def __init__(self, stem: Path) -> None:
+        """`stem` is the segment's path without suffix. FileNotFoundError if neither form exists."""
+        self.stem = stem
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._starts: list[int] = []
+        try:
+            self._fd = os.open(stem.with_name(stem.name + OPEN_SUFFIX), os.O_RDONLY)
+            self.sealed = False
+        except FileNotFoundError:
+            self._fd = os.open(stem.with_name(stem.name + SEALED_SUFFIX), os.O_RDONLY)
+            self.sealed = True
+            self._read_table()
+
+    def _read_table(self) -> None:
+        end = os.fstat(self._fd).st_size
+        table, blocks, self._size, magic = _FOOTER.unpack(os.pread(self._fd, _FOOTER.size, end - _FOOTER.size))
+        if magic != SEALED_MAGIC:
+            raise StoreFormatError(f"{self.stem}{SEALED_SUFFIX} is not a sealed segment")
+        raw = os.pread(self._fd, blocks * _TABLE.size, table)
+        pairs = list(_TABLE.iter_unpack(raw))
+        self._starts = [start for start, _ in pairs]
+        self._ends = [offset for _, offset in pairs[1:]] + [table]
+        self._offsets = [offset for _, offset in pairs]
+
+    @property
+    def size(self) -> int:
+        """Logical bytes."""
+        return self._size if self.sealed else os.fstat(self._fd).st_size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes at a logical offset."""
+        if not self.sealed:
+            return os.pread(self._fd, length, offset)
+        parts = []
+        index = bisect.bisect_right(self._starts, offset) - 1
+        while length > 0 and 0 <= index < len(self._starts):
+            block = self._block(index)
+            part = block[offset - self._starts[index] : offset - self._starts[index] + length]
+            if not part:
+                break
+            parts.append(part)
+            offset += len(part)
+            length -= len(part)
+            index += 1
+        return b"".join(parts)
+
+    def _block(self, index: int) -> bytes:
+        block = self._blocks.get(index)
+        if block is None:
+            raw = os.pread(self._fd, self._ends[index] - self._offsets[index], self._offsets[index])
+            try:
+                block = self._blocks[index] = zstd.decompress(raw)
+            except zstd.ZstdError as error:
+                raise CorruptSegment(f"{self.stem}{SEALED_SUFFIX}: block {index} is damaged ({error})") from error
+            if len(self._blocks) > 16:
+                self._blocks.popitem(last=False)
+        return block
+
+    def frame(self, offset: int) -> Frame | None:
+        """The record at `offset`; None where no whole, undamaged record stands."""
+        head = self.read(offset, FRAME.size)
+        if len(head) < FRAME.size:
+            return None
+        length, crc, kind, version = FRAME.unpack(head)
+        payload = self.read(offset + FRAME.size, length)
+        if len(payload) < length or zlib.crc32(payload, zlib.crc32(head[8:10])) != crc:
+            return None
+        return Frame(offset, kind, version, payload, offset + FRAME.size + length)
+
+    def frames(self, offset: int = 0, damaged: list[int] | None = None) -> Iterator[Frame]:
+        """All whole records from `offset`, in order. Stops at a torn tail; a damaged record inside is skipped and its
+        offset added to `damaged`."""
+        if offset < len(MAGIC):
+            if self.read(0, len(MAGIC)) not in (MAGIC, b""):
+                raise StoreFormatError(f"{self.stem} is not a log segment")
+            offset = len(MAGIC)
+        buffer, start = b"", offset
+        while True:
+            at = offset - start
+            if len(buffer) - at < FRAME.size or len(buffer) - at < FRAME.size + FRAME.unpack_from(buffer, at)[0]:
+                need = FRAME.size if len(buffer) - at < FRAME.size else FRAME.size + FRAME.unpack_from(buffer, at)[0]
+                buffer, start, at = self.read(offset, max(need, 1 << 20)), offset, 0
+                if len(buffer) < FRAME.size:
+                    return
+            length, crc, kind, version = FRAME.unpack_from(buffer, at)
+            if len(buffer) - at < FRAME.size + length:
+                buffer = self.read(offset, FRAME.size + length)
+                start, at = offset, 0
+                if len(buffer) < FRAME.size + length:
+                    return  # torn tail, or a record being written this moment
+            payload = buffer[at + FRAME.size : at + FRAME.size + length]
+            end = offset + FRAME.size + length
+            if zlib.crc32(payload, zlib.crc32(buffer[at + 8 : at + 10])) == crc:
+                yield Frame(offset, kind, version, payload, end)
+            elif end >= self.size or self.frame(end) is None:
+                if damaged is not None and end < self.size:
+                    damaged.append(offset)
+                return
+            elif damaged is not None:
+                damaged.append(offset)
+            offset = end
+
+    def close(self) -> None:
+        """Give back the file. Closing twice is safe."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def seal(stem: Path) -> Path | None:
+    """Rewrite an open segment, whose writer is gone or is the caller, as a sealed one. None if it is not open.
+
+    The sealed file is durable before the open one is removed; a crash between leaves both, with the same records.
+    """
+    source = stem.with_name(stem.name + OPEN_SUFFIX)
+    target = stem.with_name(stem.name + SEALED_SUFFIX)
+    temporary = stem.with_name(f"{stem.name}.{os.getpid()}.tmp")
+    try:
+        data = source.read_bytes()
+    except FileNotFoundError:
+        return None
+    table = []
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        for start in range(0, len(data), _BLOCK_BYTES):
+            table.append(_TABLE.pack(start, file.tell()))
+            file.write(zstd.compress(data[start : start + _BLOCK_BYTES], _LEVEL))
+        end = file.tell()
+        file.write(b"".join(table))
+        file.write(_FOOTER.pack(end, len(table), len(data), SEALED_MAGIC))
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(temporary, target)
+    source.unlink()
+    return target
+
+
+def stems(folder: Path) -> list[Path]:
+    """Every segment's path without suffix, oldest first (names begin with their time)."""
+    found = set()
+    for entry in os.scandir(folder):
+        for suffix in (OPEN_SUFFIX, SEALED_SUFFIX):
+            if entry.name.endswith(suffix):
+                found.add(entry.name.removesuffix(suffix))
+    return [folder / name for name in sorted(found)]

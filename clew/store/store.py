@@ -1,0 +1,185 @@
+"""A store that is open: its folder, its catalog, and content by digest."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, Self
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from clew.store import backend, blob, catalog, chain, encoding, migrations
+from clew.store.digest import Digest, Domain, text_of
+from clew.store.encoding import Code
+from clew.store.errors import CorruptBlob, NotFound, StoreError
+from clew.store.folder import Folder
+from clew.store.record import RecordType
+from clew.store.segment import SegmentFile
+
+CATALOG = "CLEW_CATALOG"
+_CACHE_BYTES = 16 << 20
+
+
+class Store:
+    """An open store. Safe to use from several threads; close it, or use it in a `with`.
+
+    `log` (of the process that writes, if this is it) lets content be read that no index knows yet.
+    """
+
+    def __init__(self, folder: Folder, *, catalog_url: str | None = None, create: bool = True) -> None:
+        self.folder = folder
+        url = catalog_url or os.environ.get(CATALOG) or None
+        self.engine: Engine = backend.engine(url, folder.catalog)
+        self._segments: OrderedDict[int, SegmentFile] = OrderedDict()
+        self._stems: dict[int, str] = {}
+        self._cache: OrderedDict[bytes, tuple[Domain, bytes]] = OrderedDict()
+        self._cached = 0
+        self._lock = threading.RLock()
+        if create:
+            self._migrate()
+
+    def _migrate(self) -> None:
+        try:
+            with self.engine.connect() as connection:
+                if migrations.is_current(connection):
+                    return
+            with backend.exclusive(self.engine, self.folder.lock, "migrate"), backend.write(self.engine) as connection:
+                migrations.migrate(connection)
+        except sa.exc.DatabaseError as error:
+            raise StoreError(
+                f"the catalog {self.folder.catalog} cannot be read ({error.orig}); "
+                "it is only an index: `clew doctor --rebuild` makes it again from the logs"
+            ) from error
+
+    def read(self) -> Connection:
+        """A connection for reading; use it in a `with`."""
+        return self.engine.connect()
+
+    def write(self) -> Any:
+        """A writing transaction; use it in a `with`."""
+        return backend.write(self.engine)
+
+    # -- content
+
+    def blob(self, name: bytes, connection: Connection | None = None) -> tuple[Domain, bytes]:
+        """Domain and bytes of a blob, verified. NotFound if the store has none, CorruptBlob if they are damaged."""
+        name = Digest(name)
+        with self._lock:
+            hit = self._cache.get(name)
+            if hit is not None:
+                self._cache.move_to_end(name)
+                return hit
+            found = self._load(name, connection)
+            self._cache[name] = found
+            self._cached += len(found[1])
+            while self._cached > _CACHE_BYTES and len(self._cache) > 1:
+                self._cached -= len(self._cache.popitem(last=False)[1][1])
+            return found
+
+    def remember(self, name: bytes, domain: Domain, data: bytes) -> None:
+        """Keep bytes at hand that were just read from a log (their digest is checked when they are read back)."""
+        with self._lock:
+            if name not in self._cache:
+                self._cache[name] = (domain, data)
+                self._cached += len(data)
+                while self._cached > _CACHE_BYTES and len(self._cache) > 1:
+                    self._cached -= len(self._cache.popitem(last=False)[1][1])
+
+    def _load(self, name: Digest, connection: Connection | None) -> tuple[Domain, bytes]:
+        query = sa.select(catalog.blob.c.segment, catalog.blob.c.offset).where(catalog.blob.c.digest == bytes(name))
+        if connection is not None:
+            place = connection.execute(query).first()
+        else:
+            with self.engine.connect() as fresh:
+                place = fresh.execute(query).first()
+        if place is not None:
+            payload = self.record(place[0], place[1], RecordType.BLOB)
+            domain, data = Domain(payload[0]), payload[33:]
+        else:
+            file = blob.read_file(self.folder.blob, name)
+            if file is None:
+                raise NotFound(f"the store has no content for {name} (captured without content, or collected by gc)")
+            domain, data = file
+        try:
+            return domain, blob.verified(name, domain, data)
+        except CorruptBlob:
+            self._quarantine(name, data)
+            raise
+
+    def _quarantine(self, name: Digest, data: bytes) -> None:
+        self.folder.quarantine.mkdir(mode=0o700, exist_ok=True)
+        (self.folder.quarantine / name.hex()).write_bytes(data)
+        path = blob.file_path(self.folder.blob, name)
+        path.unlink(missing_ok=True)
+
+    def record(self, segment: int, offset: int, expected: RecordType) -> bytes:
+        """The payload of the record at a place in the log."""
+        with self._lock:
+            frame = self.segment(segment).frame(offset)
+            if frame is None or frame.type != expected:
+                raise CorruptBlob(f"segment {self._stems[segment]} has no whole {expected.name} record at {offset}")
+            return frame.payload
+
+    def segment(self, number: int) -> SegmentFile:
+        """The open file of a segment."""
+        with self._lock:
+            file = self._segments.get(number)
+            if file is None:
+                if number not in self._stems:
+                    with self.engine.connect() as connection:
+                        rows = connection.execute(sa.select(catalog.segment.c.id, catalog.segment.c.stem))
+                        self._stems.update((row[0], row[1]) for row in rows)
+                file = self._segments[number] = SegmentFile(self.folder.log / self._stems[number])
+                if len(self._segments) > 32:
+                    self._segments.popitem(last=False)[1].close()
+            return file
+
+    # -- values
+
+    def text(self, name: bytes, connection: Connection | None = None) -> str:
+        """A text by its digest."""
+        return text_of(self.blob(name, connection)[1])
+
+    def value(self, domain: int, name: bytes, connection: Connection | None = None) -> Any:
+        """Any captured value by digest: texts, values with their parts put back in, lists, bytes, arrays."""
+        match Domain(domain):
+            case Domain.TEXT:
+                return self.text(name, connection)
+            case Domain.CHAIN:
+                links = chain.links(Digest(name), lambda link: self.blob(link, connection)[1])
+                return [self.value(link.domain, link.item, connection) for link in links]
+            case Domain.VALUE:
+                data = self.blob(name, connection)[1]
+
+                def resolve(code: Code, part: Digest) -> Any:
+                    domain = {Code.TEXT: Domain.TEXT, Code.ITEM: Domain.VALUE, Code.TENSOR: Domain.TENSOR}
+                    return self.value(domain.get(code, Domain.BYTES), part, connection)
+
+                return encoding.decode(data, resolve)
+            case Domain.TENSOR:
+                dtype, shape, elements = encoding.tensor_parts(self.blob(name, connection)[1])
+                return encoding.Record("tensor", {"dtype": dtype, "shape": shape, "bytes": elements})
+            case _:
+                return self.blob(name, connection)[1]
+
+    def close(self) -> None:
+        """Let go of files and connections. Safe to call twice."""
+        with self._lock:
+            for file in self._segments.values():
+                file.close()
+            self._segments.clear()
+        self.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def open_store(path: str | os.PathLike[str], *, create: bool = False) -> Store:
+    """The store at a path; StoreNotFound if there is none and `create` is not set."""
+    return Store(Folder(Path(path), create=create))

@@ -1,0 +1,261 @@
+"""Capture: the one gate through which content becomes artifacts. It redacts, then digests, then stores.
+
+A `Batch` collects what one event brings (texts, values, links of lists, and the event's own record) and the gate writes
+it with one append. What was written is remembered, so that a text met again costs one dictionary lookup.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from clew.store import blob, chain, encoding
+from clew.store.digest import Digest, Domain, digest, text_bytes
+from clew.store.log import Log, blob_frame, framed
+from clew.store.record import Artifact, Slot
+
+Given = tuple[Any, ...]  # (role, kind, value[, name[, info]])
+
+_MEMO_CHARS = 64 << 20
+_MEMO_ITEMS = 2048
+_KNOWN = 1 << 19
+_CONTENT = (Domain.TEXT, Domain.VALUE, Domain.BYTES, Domain.TENSOR)
+
+
+class Clean(str):
+    """An attribute's text that a framework or clew made itself, such as a task id: there is nothing to redact in it."""
+
+    __slots__ = ()
+
+
+class Cleaner(Protocol):
+    """What redacts (redaction.Redactor)."""
+
+    def text(self, text: str) -> str: ...
+    def data(self, data: bytes) -> bytes: ...
+
+
+class Gate:
+    """The gate of one process. `content=False` keeps digests and structure, and stores no content."""
+
+    def __init__(self, log: Log, cleaner: Cleaner, blob_folder: Path, *, content: bool = True) -> None:
+        self.log = log
+        self.cleaner = cleaner
+        self.blob_folder = blob_folder
+        self.content = content
+        self.known: set[bytes] = set()
+        self.texts: dict[str, Digest] = {}
+        self.text_chars = 0
+        self.inlines: dict[str, str] = {}
+        self.items: dict[int, tuple[Any, dict[str, Any], Digest]] = {}
+        self.links: dict[tuple[Digest, Digest], Digest] = {}
+        self._lock = threading.Lock()
+        self.written: Callable[[], None] = lambda: None
+
+    def batch(self) -> Batch:
+        """An empty batch."""
+        return Batch(self)
+
+    def forget(self) -> None:
+        """Forget what was written (after a fork, or when the log was lost): it will be written again."""
+        self.known, self.texts, self.inlines, self.items, self.links = set(), {}, {}, {}, {}
+        self.text_chars = 0
+
+    def commit(self, batch: Batch) -> None:
+        """Write a batch. Raises StoreUnwritable; then nothing of it counts as written."""
+        if not batch.frames:
+            return
+        self.log.append(batch.frames)
+        if batch.fresh:
+            if len(self.known) > _KNOWN:
+                self.forget()
+            self.known |= batch.fresh
+            for text, name in batch.texts:
+                self.text_chars += len(text)
+                if self.text_chars > _MEMO_CHARS:
+                    self.texts, self.text_chars = {}, len(text)
+                self.texts[text] = name
+            if len(self.links) > _KNOWN:
+                self.links = {}
+            self.links.update(batch.links)
+        for key, entry in batch.items:
+            if len(self.items) >= _MEMO_ITEMS:
+                self.items = {}
+            self.items[key] = entry
+        batch.frames = []
+        self.written()
+
+
+class Batch:
+    """What one event brings. It is the `encoding.Sink` of the event's values. For one thread."""
+
+    __slots__ = ("complete", "frames", "fresh", "gate", "items", "links", "texts")
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.frames: list[bytes] = []
+        self.fresh: set[bytes] = set()
+        self.texts: list[tuple[str, Digest]] = []
+        self.items: list[tuple[int, tuple[Any, dict[str, Any], Digest]]] = []
+        self.links: dict[tuple[Digest, Digest], Digest] = {}
+        self.complete = True
+
+    # -- encoding.Sink
+
+    def text(self, text: str) -> Digest:
+        known = self.gate.texts.get(text)
+        if known is not None:
+            return known
+        clean = self.gate.cleaner.text(text)
+        data = text_bytes(clean)
+        name = digest(Domain.TEXT, data)
+        self._put(Domain.TEXT, name, data)
+        self.texts.append((text, name))
+        return name
+
+    def inline(self, text: str) -> str:
+        if len(text) < 6:
+            return text
+        memo = self.gate.inlines
+        clean = memo.get(text)
+        if clean is None:
+            clean = self.gate.cleaner.text(text)
+            if len(memo) > 8192:
+                memo.clear()
+            memo[text] = clean
+        return clean
+
+    def data(self, domain: Domain, data: bytes) -> Digest:
+        if domain is Domain.BYTES:
+            data = self.gate.cleaner.data(data)
+        name = digest(domain, data)
+        self._put(domain, name, data)
+        return name
+
+    def item(self, kind: str, value: Any, encoded: bytes) -> Digest:
+        name = digest(Domain.VALUE, encoded)
+        self._put(Domain.VALUE, name, encoded)
+        fields = value.__dict__ if hasattr(value, "__dict__") else {}
+        saved = {k: copy.copy(v) if v.__class__ in (dict, list) else v for k, v in fields.items()}
+        if saved:
+            self.items.append((id(value), (value, saved, name)))
+        if not self.gate.content and kind == "document":
+            self._skeleton(value, name)
+        return name
+
+    def seen(self, value: Any) -> Digest | None:
+        entry = self.gate.items.get(id(value))
+        if entry is not None and entry[0] is value and entry[1] == value.__dict__:
+            return entry[2]
+        return None
+
+    def _skeleton(self, value: Any, name: Digest) -> None:
+        """Without content, the join of a document to its text still needs both digests."""
+        decoded = encoding.item_fields(value)
+        facts = {"text": bytes(self.text(str(decoded.get("text", "")))), "id": self.inline(str(decoded.get("id") or ""))}
+        self.record(Artifact("document", Domain.VALUE, name, b"", None, facts))
+
+    def _put(self, domain: Domain, name: Digest, data: bytes) -> None:
+        if name in self.gate.known or name in self.fresh:
+            return
+        self.fresh.add(name)
+        if not self.gate.content and domain in _CONTENT:
+            return
+        if len(data) > blob.FILE_BYTES:
+            blob.write_file(self.gate.blob_folder, domain, name, data)
+        else:
+            self.frames.append(blob_frame(domain, name, data))
+
+    # -- values and slots
+
+    def part(self, value: Any) -> tuple[Domain, Digest]:
+        """The domain and digest of any value: texts, items, lists and everything else."""
+        cls = value.__class__
+        if cls is str:
+            return _TEXT, self.gate.texts.get(value) or self.text(value)
+        if cls is list:
+            return _CHAIN, self.chain(value)
+        entry = self.gate.items.get(id(value))
+        if entry is not None and entry[0] is value and entry[1] == value.__dict__:
+            return _VALUE, entry[2]
+        encoded, complete = encoding.encode_capture(value, self)
+        if not complete:
+            self.complete = False
+        if len(encoded) == _ITEM_BYTES and encoded.startswith(_ITEM_HEAD):
+            return _VALUE, Digest(encoded[3:])  # the value is an item: its own digest is its identity
+        return _VALUE, self.data(_VALUE, encoded)
+
+    def chain(self, values: Iterable[Any]) -> Digest:
+        """The digest of a list, each item captured on its own."""
+        current = chain.EMPTY
+        known, own, part = self.gate.links.get, self.links, self.part
+        for value in values:
+            domain, item = part(value)
+            step = (current, item)
+            after = known(step) or own.get(step)
+            if after is None:
+                data = chain.link_bytes(current, domain, item)
+                after = digest(_CHAIN, data)
+                self._put(_CHAIN, after, data)
+                own[step] = after
+            current = after
+        return current
+
+    def slot(self, given: Given) -> Slot:
+        """A slot of a span from (role, kind, value[, name[, info]])."""
+        value = given[2]
+        domain, name = value if value.__class__ is tuple and _named(value) else self.part(value)
+        return Slot(given[0], given[1], _NUMBER[domain], name, *given[3:])
+
+    def slots(self, given: Iterable[Given]) -> list[Slot]:
+        """Slots of a span."""
+        return [self.slot(one) for one in given]
+
+    def attributes(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Attributes as they may be stored: texts redacted, anything but plain values as text."""
+        memo = self.gate.inlines
+        clean: dict[str, Any] = {}
+        for key, value in values.items():
+            if value.__class__ is str:
+                known = memo.get(value)
+                clean[key] = self.plain(value) if known is None else known
+            elif value is not None:
+                clean[key] = self.plain(value)
+        return clean
+
+    def plain(self, value: Any) -> Any:
+        """One attribute value as it may be stored."""
+        cls = value.__class__
+        if cls is str:
+            return self.inline(value) if len(value) < 256 else self.gate.cleaner.text(value)
+        if cls is int or cls is float or cls is bool or value is None:
+            return value
+        if cls is Clean:
+            return str.__str__(value)
+        if isinstance(value, (list, tuple)):
+            return [self.plain(one) for one in value]
+        if isinstance(value, dict):
+            return {str(key): self.plain(one) for key, one in value.items()}
+        return self.inline(str(value))
+
+    def record(self, entry: Any) -> None:
+        """Add the event's own record; it stands after the content it names."""
+        self.frames.append(framed(entry))
+
+    def commit(self) -> None:
+        """Write everything (see `Gate.commit`)."""
+        self.gate.commit(self)
+
+
+_TEXT, _VALUE, _CHAIN = Domain.TEXT, Domain.VALUE, Domain.CHAIN  # an enum's members cost a lookup each time
+_NUMBER = {domain: int(domain) for domain in Domain}
+_ITEM_HEAD = bytes((0xC7, 32, int(encoding.Code.ITEM)))
+_ITEM_BYTES = 35
+
+
+def _named(value: tuple[Any, ...]) -> bool:
+    """Whether a given value is already (domain, digest)."""
+    return len(value) == 2 and value[1].__class__ is Digest

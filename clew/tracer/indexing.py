@@ -1,0 +1,68 @@
+"""Indexing in the background of a writing process: its own log only, and only while the program is quiet.
+
+Indexing competes with the program for the interpreter, so it waits until nothing was written for `QUIET_SECONDS`, but
+no longer than `LAG_SECONDS`. Whoever queries catches up first, so nothing is missed meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clew.tracer.init import Tracer
+
+QUIET_SECONDS = 0.5
+LAG_SECONDS = 20.0
+
+
+class BackgroundIndexing:
+    """The indexing thread of one tracer; it starts with the first record."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._stopped = False
+        self._last = 0.0
+        self._behind_since = 0.0
+
+    def touch(self) -> None:
+        """Something was written."""
+        now = time.monotonic()
+        self._last = now
+        if not self._behind_since:
+            self._behind_since = now
+            if self._thread is None and not self._stopped:
+                self._thread = threading.Thread(target=self._work, name="clew-index", daemon=True)
+                self._thread.start()
+            self._wake.set()
+
+    def _work(self) -> None:
+        while not self._stopped:
+            self._wake.wait()
+            while not self._stopped:
+                now = time.monotonic()
+                if now - self._last >= QUIET_SECONDS or now - self._behind_since >= LAG_SECONDS:
+                    break
+                time.sleep(QUIET_SECONDS / 2)
+            self._wake.clear()
+            self._behind_since = 0.0
+            if not self._stopped:
+                with self._tracer.faults.guard("background indexing"):
+                    self.run_now(wait=False)
+
+    def run_now(self, *, wait: bool = True) -> None:
+        """Index now. `wait=False` leaves it to whoever is indexing the store already."""
+        from clew.lineage.index import index_store
+
+        tracer = self._tracer
+        index_store(tracer.folder, only=None if wait else tracer.log, wait=wait)
+
+    def stop(self) -> None:
+        """No more background work; what is not indexed yet is left to the next query."""
+        self._stopped = True
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(5.0)

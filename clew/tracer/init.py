@@ -1,0 +1,263 @@
+"""`clew.init`: the tracer of this process, and what starts and stops it."""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clew.store.errors import AlreadyInitialized, ClewError, NotInitialized, StoreUnwritable
+from clew.store.folder import Folder, writing_to
+from clew.store.identifier import uuid7
+from clew.store.log import Log
+from clew.store.record import Lost
+from clew.tracer.capture import Gate
+from clew.tracer.fault import Faults
+from clew.tracer.foreign import ForeignSpans
+from clew.tracer.indexing import BackgroundIndexing
+from clew.tracer.process import Reproducibility, process_name
+from clew.tracer.redaction import Redactor
+from clew.tracer.secret import default_registry
+from clew.tracer.span import OpenRun
+from clew.version import VERSION
+
+if TYPE_CHECKING:
+    from clew.tracer.boundary import Policy
+    from clew.tracer.bridge import Bridge
+    from clew.tracer.provider import Provider
+
+DEFAULT_STORE = ".clew"
+DISABLED = "CLEW_DISABLED"
+STORE = "CLEW_STORE"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What `init` was asked for."""
+
+    project: str
+    store: Path
+    capture: bool
+
+
+class Tracer:
+    """The tracer of one process. Made by `init`; integrations reach it with `current()`."""
+
+    def __init__(self, settings: Settings) -> None:
+        from clew.tracer.bridge import Bridge
+        from clew.tracer.provider import Provider
+
+        self.settings = settings
+        self.faults = Faults()
+        self.policy: Policy | None = None
+        self.folder = Folder(settings.store, create=True)
+        redactor = Redactor(self.folder.redaction_key(), secrets=default_registry())
+        self.faults.redact = redactor.text
+        self.process_run = OpenRun(uuid7(), process_name(), None, None, settings.project)
+        self.log = Log(
+            self.folder.log, process_id=self.process_run.run_id, version=VERSION, project=settings.project
+        )
+        self.gate = Gate(self.log, redactor, self.folder.blob, content=settings.capture)
+        self.provider: Provider = Provider(ForeignSpans(self), self.faults.add, version=VERSION)
+        self.bridge: Bridge = Bridge(self.provider)
+        self.process = Reproducibility(self)
+        self.indexing = BackgroundIndexing(self)
+        self.undo: list[Callable[[], None]] = []  # what `uninstrument` takes back, newest last
+        self.closed = False
+        _tracers.append(self)
+
+    @property
+    def process_id(self) -> bytes:
+        """The process run's id."""
+        return self.process_run.run_id
+
+    def start(self) -> None:
+        """Bridge OpenTelemetry, carry context into threads, and capture what the process run records."""
+        with self.faults.guard("OpenTelemetry bridge"):
+            self.bridge.install()
+        with self.faults.guard("thread context"):
+            from clew.tracer.threads import carry_context
+
+            self.undo.append(carry_context())
+        with self.faults.guard("process record"):
+            self.log.append_record(self.process_run.record(self.process_id))
+            self.process.start()
+        self.gate.written = self.indexing.touch
+        writing_to(self.folder.path)
+
+    def run_ended(self, run: OpenRun) -> None:
+        """A run's root span ended; what went wrong so far is written beside it."""
+        if self.faults.counts:
+            self.write_faults()
+
+    def write_faults(self) -> None:
+        """Write the counts of faults to the log; those that cannot be written are kept."""
+        counts = self.faults.take()
+        if counts:
+            try:
+                self.log.append_record(Lost(time.time_ns(), counts))
+            except StoreUnwritable:
+                self.faults.put_back(counts)
+
+    def flush(self) -> None:
+        """Until everything this process did is in the catalog. Raises StoreError if the store cannot take it."""
+        self.process.wait()
+        self.write_faults()
+        self.indexing.run_now()
+
+    def close(self) -> None:
+        """End tracing: give OpenTelemetry back, undo instrumentation, seal the log. Safe to call twice."""
+        if self.closed:
+            return
+        self.closed = True
+        for undo in reversed(self.undo):
+            with self.faults.guard("uninstrument"):
+                undo()
+        with self.faults.guard("OpenTelemetry bridge"):
+            self.bridge.uninstall()
+        self.seal()
+
+    def seal(self) -> None:
+        """The end of the process: no more background work, the log's segment complete."""
+        self.indexing.stop()
+        self.process.wait(2.0)
+        self.write_faults()
+        with self.faults.guard("sealing the log"):
+            self.log.close()
+
+    def _after_fork(self) -> None:
+        """In a forked child: a process run of its own, with the facets of its parent."""
+        facets = self.process.facets
+        self.process_run = OpenRun(self.log.process_id, self.process_run.name, None, None, self.settings.project)
+        self.gate.forget()
+        self.process = Reproducibility(self)
+        self.process.facets = facets
+        self.indexing = BackgroundIndexing(self)
+        self.gate.written = self.indexing.touch
+        with self.faults.guard("process record"):
+            import msgspec
+
+            record = self.process_run.record(self.process_id)
+            self.log.append_record(msgspec.structs.replace(record, facets=dict(facets)))
+
+
+_tracers: list[Tracer] = []  # at most one that is not closed
+_lock = threading.RLock()
+_disabled = False
+
+
+def init(
+    project: str | None = None,
+    *,
+    store: str | os.PathLike[str] | None = None,
+    enabled: bool = True,
+    capture: bool = True,
+) -> Tracer | None:
+    """Start tracing in this process.
+
+    `store` is a folder (default: the variable CLEW_STORE, else `./.clew`), made if it is not there. `capture=False`
+    keeps digests and structure, and no content. `enabled=False`, or CLEW_DISABLED=1, makes clew do nothing at all.
+    Calling again with equal arguments does nothing; with others it is `AlreadyInitialized`. A store that cannot be
+    written does not stop the program: tracing is off and the reason is logged.
+    """
+    global _disabled
+    with _lock:
+        if not enabled or os.environ.get(DISABLED, "") not in ("", "0"):
+            _disabled = True
+            return None
+        path = Path(store or os.environ.get(STORE) or DEFAULT_STORE).absolute()
+        settings = Settings(project or Path.cwd().name, path, capture)
+        running = active()
+        if running is not None:
+            if running.settings == settings:
+                return running
+            raise AlreadyInitialized(
+                f"clew.init was called with {running.settings}, and now with {settings}; "
+                "call clew.shutdown() first to change them"
+            )
+        try:
+            tracer = Tracer(settings)
+        except (StoreUnwritable, OSError) as error:
+            Faults().add("clew.init", error)
+            _disabled = True
+            return None
+        tracer.start()
+        _disabled = False
+        return tracer
+
+
+def active() -> Tracer | None:
+    """The running tracer, or None."""
+    return _tracers[-1] if _tracers and not _tracers[-1].closed else None
+
+
+def current() -> Tracer:
+    """The running tracer; NotInitialized without one."""
+    tracer = active()
+    if tracer is None:
+        raise NotInitialized("clew.init() has not been called in this process, or clew was shut down")
+    return tracer
+
+
+def ensure() -> Tracer | None:
+    """The running tracer, started with the defaults if there is none; None where clew is switched off."""
+    tracer = active()
+    return tracer if tracer is not None or _disabled else init()
+
+
+def flush() -> None:
+    """Until everything that this process did is queryable. Does nothing without `init`."""
+    tracer = active()
+    if tracer is not None:
+        tracer.flush()
+
+
+def shutdown() -> None:
+    """Stop tracing, undo every instrumentation and seal the log. `init` may be called again."""
+    global _disabled
+    with _lock:
+        _disabled = False
+        tracer = active()
+        if tracer is not None:
+            tracer.close()
+
+
+def uninstrument() -> None:
+    """Take every wrapper off every framework; spans of `clew.trace` and `clew.callback` go on."""
+    tracer = active()
+    if tracer is None:
+        return
+    undo, tracer.undo = tracer.undo, []
+    keep = []
+    for one in undo:
+        if getattr(one, "keep", False):
+            keep.append(one)
+            continue
+        with tracer.faults.guard("uninstrument"):
+            one()
+    tracer.undo = keep
+
+
+def _at_exit() -> None:
+    tracer = active()
+    if tracer is not None:
+        try:
+            tracer.seal()
+        except ClewError:
+            pass
+
+
+def _after_fork() -> None:
+    tracer = active()
+    if tracer is not None:
+        tracer._after_fork()
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,76 @@
+"""`clew.run`: an optional root for code that is not a graph.
+
+    with clew.run("answer", session="s-1") as run:
+        ...
+        run.output(answer)
+    clew.why(run)
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+from clew.store.identifier import uuid7
+from clew.tracer import context, init
+from clew.tracer.span import OpenRun, OpenSpan
+
+
+class run:  # noqa: N801 - used as a verb, like open()
+    """One execution under one span. Works with `with` and `async with`; may stand inside another run.
+
+    `id` is the run's id (hex), None where clew is switched off. The answer is what `output` was given, else the last
+    child run's answer, else the last boundary's response.
+    """
+
+    def __init__(self, name: str, *, session: str | None = None, seeds: dict[str, Any] | None = None) -> None:
+        self.name = name
+        self.session = session
+        self._seeds = seeds or {}
+        self._span: OpenSpan | None = None
+        self._outputs: list[tuple[str, str, Any]] = []
+        self._current: Any = None
+
+    @property
+    def id(self) -> str | None:
+        """The run's id, 32 hex digits."""
+        return self._span.run.run_id.hex() if self._span else None
+
+    def output(self, value: Any, name: str = "answer") -> None:
+        """Say what this run's answer is."""
+        self._outputs.append((name, "value", value))
+
+    def __enter__(self) -> Self:
+        tracer = init.ensure()
+        if tracer is not None:
+            with tracer.faults.guard("start of a run"):
+                above = context.enclosing()
+                session = self.session if self.session is not None else above.run.session if above else None
+                opened = OpenRun(uuid7(), self.name, session, above.run if above else None, tracer.settings.project)
+                opened.seeds = self._seeds
+                self._span = OpenSpan(tracer, "workflow", self.name, parent=above, run=opened)
+                self._current = context.current(self._span)
+                self._current.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._span is None:
+            return
+        faults = self._span.tracer.faults
+        with faults.guard("end of a run"):
+            if self._current is not None:
+                self._current.__exit__(None, None, None)
+            batch = self._span.tracer.gate.batch()
+            self._span.run.answer = batch.slots(self._outputs)
+            batch.commit()
+        self._span.end(generated=self._outputs, error=error)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)

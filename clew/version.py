@@ -1,0 +1,3 @@
+"""The version of clew."""
+
+VERSION = "0.1.0"

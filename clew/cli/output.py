@@ -27,7 +27,9 @@ _PIPE_COLUMNS = 4000
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 StorePath = Annotated[
     Path | None,
-    typer.Option("--store", help="The store's folder (default: the variable CLEW_STORE, else ./.clew).", show_default=False),
+    typer.Option(
+        "--store", help="The store's folder (default: the variable CLEW_STORE, else ./.clew).", show_default=False
+    ),
 ]
 
 

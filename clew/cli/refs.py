@@ -13,7 +13,11 @@ from clew.cli.output import AsJson, StorePath, reader, write, write_json
 def refs(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="Show this ref's history, oldest first: dataset/handbook, or handbook.", show_default=False),
+        typer.Argument(
+            metavar="[NAME]",
+            help="Show this ref's history, oldest first: dataset/handbook, or handbook.",
+            show_default=False,
+        ),
     ] = None,
     as_json: AsJson = False,
     store: StorePath = None,
@@ -53,5 +57,7 @@ def _table(found: list[dict[str, Any]]) -> Any:
     for column in ("ref", "kind", "digest", "when", "who"):
         table.add_column(column, no_wrap=True, overflow="ellipsis")
     for one in found:
-        table.add_row(f"{one['name']}@{one['version']}", one["kind"], one["digest"], when.clock(one["when_ns"]), one["who"])
+        table.add_row(
+            f"{one['name']}@{one['version']}", one["kind"], one["digest"], when.clock(one["when_ns"]), one["who"]
+        )
     return table

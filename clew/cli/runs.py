@@ -19,11 +19,14 @@ STYLE = {"ok": "green", "error": "red", "killed": "red", "running": "yellow"}
 def runs(
     used: Annotated[
         list[str] | None,
-        typer.Option(metavar="X", help="Only runs whose answer came of X; given again, of all of them.", show_default=False),
+        typer.Option(
+            metavar="X", help="Only runs whose answer came of X; given again, of all of them.", show_default=False
+        ),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Runs inside runs, and process runs, too.")] = False,
     limit: Annotated[
-        int | None, typer.Option(min=1, help=f"At most so many (default: {SHOWN}; with --json all).", show_default=False)
+        int | None,
+        typer.Option(min=1, help=f"At most so many (default: {SHOWN}; with --json all).", show_default=False),
     ] = None,
     session: Annotated[str | None, typer.Option(help="Only runs of this session.", show_default=False)] = None,
     as_json: AsJson = False,

@@ -26,7 +26,9 @@ def show(
     of: Annotated[
         str | None,
         typer.Argument(
-            metavar="[X]", help="A run or span (any unique prefix), or an artifact; default: the last run.", show_default=False
+            metavar="[X]",
+            help="A run or span (any unique prefix), or an artifact; default: the last run.",
+            show_default=False,
         ),
     ] = None,
     content: Annotated[bool, typer.Option("--content", help="The values too, in full.")] = False,
@@ -143,10 +145,13 @@ def _slot(sign: str, slot: SlotView, content: bool) -> Text:
 
 
 def _heading_of_span(span: SpanView) -> Text:
-    from rich.text import Text
-
     line = _line(span).append("\n")
-    facts = [f"span {span.span_id}", f"trace {span.trace_id}", f"run {span.run_id}", f"started {when.clock(span.start_ns)}"]
+    facts = [
+        f"span {span.span_id}",
+        f"trace {span.trace_id}",
+        f"run {span.run_id}",
+        f"started {when.clock(span.start_ns)}",
+    ]
     line.append("  ".join(facts), style="dim")
     return line.append(f"\npath {span.path}", style="dim")
 

@@ -13,7 +13,9 @@ def why(
     of: Annotated[
         str | None,
         typer.Argument(
-            metavar="[X]", help="A run, span, digest (any unique prefix), ref, row or file; default: the last run.", show_default=False
+            metavar="[X]",
+            help="A run, span, digest (any unique prefix), ref, row or file; default: the last run.",
+            show_default=False,
         ),
     ] = None,
     output: Annotated[

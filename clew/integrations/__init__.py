@@ -80,10 +80,12 @@ def _wire(tracer: init.Tracer) -> None:
 
 
 def _boundaries(tracer: init.Tracer, *, always: bool) -> Callable[[], None]:
-    with tracer.faults.guard("boundaries of LangChain"):
+    try:
         seam = importlib.import_module("clew.integrations.langchain.seam")
         return seam.install(tracer, always=always)  # type: ignore[no-any-return]
-    return _nothing
+    except Exception as error:  # a framework's version that we do not know: its callbacks still tell
+        tracer.faults.add("boundaries of LangChain", error)
+        return _nothing
 
 
 def _hook(handler: Any) -> Callable[[], None]:

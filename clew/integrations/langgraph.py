@@ -96,7 +96,7 @@ class LangGraphObserver(LangChainObserver, GraphCallbackHandler):
         if graph is None or graph.kind != "workflow":
             return
         inner = node.facts.get("inner")
-        if inner is not None and inner[1] and _same(inner[0], outputs):  # the node is a graph: its answer, not its state
+        if inner is not None and inner[1] and _same(inner[0], outputs):  # the node is a graph: its answer, no state
             given = inner[1][1]
         else:
             given = [_last_message(one) for one in written]

@@ -114,9 +114,7 @@ class Assembly:
             else:
                 self._one_of(choice.document, choice.candidates, choice.evidence, None, len(choice.candidates))
 
-    def _one_of(
-        self, src: int, candidates: list[int], evidence: str, at: tuple[int, int] | None, total: int
-    ) -> None:
+    def _one_of(self, src: int, candidates: list[int], evidence: str, at: tuple[int, int] | None, total: int) -> None:
         """An edge to one of several things: a node that stands for the choice, and is not walked further."""
         names = self._names(candidates[:CANDIDATES_SHOWN])
         effect = self.describer.id(src)
@@ -133,9 +131,23 @@ class Assembly:
             reached = closure(self.connection, [candidate], (Relation.DERIVED, Relation.CONTAINS, Relation.SAME))
             describer.load(reached)
             ends = [one for one in reached if one in describer.nodes and describer.kind(one) in ("row", "file")]
+            if not ends:
+                ends = self._joined(candidate)
             for one in ends or [candidate]:
                 names[describer.node(one).name] = None
         return list(names)
+
+    def _joined(self, candidate: int) -> list[int]:
+        """What a candidate without a source of its own joins by its text."""
+        indexes = [one for one in self.walk.strict if self.walk.kinds.get(one) == "index"]
+        for choice in self.walk.joins.resolve([candidate], indexes):
+            self.walk.choices[choice.document] = choice
+        found = self.walk.choices.get(candidate)
+        if found is None:
+            return []
+        joined = [found.source] if found.source is not None else found.candidates
+        self.describer.load(joined)
+        return joined
 
     def _datasets(self, rows: Iterable[int]) -> None:
         describer = self.describer
@@ -163,7 +175,9 @@ class Assembly:
                 sa.select(catalog.run.c.id).where(catalog.run.c.run_id == bytes.fromhex(root.run_id))
             ).scalar_one()
             runs[number] = root.id
-        made = [one for one in walk.strict if one in describer.nodes and describer.kind(one) in ("index", "file", "model")]
+        made = [
+            one for one in walk.strict if one in describer.nodes and describer.kind(one) in ("index", "file", "model")
+        ]
         makers = edges_from(self.connection, made, (Relation.MADE_BY,))
         for span, run in walk.spans({row.dst for row in makers}).items():
             effects[span] = describer.id(next(row.src for row in makers if row.dst == span))

@@ -23,6 +23,7 @@ from clew.store.errors import ClewError
 from clew.store.store import Store
 
 OWN_SOURCES = (Relation.DERIVED, Relation.CONTAINS, Relation.CANDIDATE, Relation.SAME)
+MINIMUM = 32  # characters from which a row's field is told by its content alone
 _BACK = (Relation.DERIVED, Relation.CONTAINS, Relation.SAME)
 
 
@@ -58,9 +59,13 @@ class Joins:
         text, identity = self._content(node)
         if text is None:
             return None
+        short = self._short(text)
         query = sa.select(catalog.leaf.c.node).where(catalog.leaf.c.text == text, catalog.leaf.c.node != document)
         others = list(self.connection.execute(query.limit(2000)).scalars())
         ends = {other: end for other in others if (end := self._ends(other))}
+        if short is not None:  # so few characters are equal by chance: a row must be named by the document as well
+            named = self._agreeing([one for one in ends if one in ends[one]], [one for one in identity if one != short])
+            ends = {one: end for one, end in ends.items() if one not in end or one in named}
         if not ends:
             return self._inferred(document, node)
         narrowed = list(ends)
@@ -94,6 +99,14 @@ class Joins:
             name = bytes(text_digest(text)) if isinstance(text, str) and text else None
         return name, identities(value)
 
+    def _short(self, text: bytes) -> str | None:
+        """The text itself, if it is too short to be told by its content alone."""
+        try:
+            found = self.store.text(text, self.connection)
+        except ClewError:  # without content there is no telling; long texts are the rule
+            return None
+        return found if len(found) < MINIMUM else None
+
     def _ends(self, number: int) -> frozenset[int] | None:
         """The rows and files a source leads to; itself if it is one. None if it leads nowhere."""
         reached = closure(self.connection, [number], _BACK)
@@ -119,8 +132,8 @@ class Joins:
     def _agreeing(self, nodes: list[int], identity: list[str]) -> list[int]:
         for name in identity:
             kept = [node for node in nodes if name in self._names(node)]
-            if kept and len(kept) < len(nodes):
-                return kept
+            if kept:
+                return kept if len(kept) < 2 else self._agreeing(kept, identity[identity.index(name) + 1 :]) or kept
         return []
 
     def _names(self, number: int) -> set[str]:
@@ -134,7 +147,7 @@ class Joins:
             except ClewError:
                 continue
             if isinstance(value, dict):
-                names.update(identities(value) if "metadata" in value else _scalars(value))
+                names.update(identities(value) if "metadata" in value else scalars(value))
         return names
 
     def _inferred(self, document: int, node: Any) -> Choice | None:
@@ -147,21 +160,46 @@ class Joins:
         source = metadata.get("source") if isinstance(metadata, dict) else None
         if not isinstance(source, str) or not source:
             return None
-        found = self.connection.execute(sa.select(catalog.node.c.id).where(catalog.node.c.name == source).limit(2)).scalars().all()
+        found = (
+            self.connection.execute(sa.select(catalog.node.c.id).where(catalog.node.c.name == source).limit(2))
+            .scalars()
+            .all()
+        )
         return Choice(document, found[0], [], "inferred") if len(found) == 1 else None
 
 
 def identities(value: Any) -> list[str]:
-    """What a document's encoding says about where it is from: its id, then the scalars of its metadata."""
+    """What a document's encoding says about where it is from: its id, then the scalars of its metadata, longest first."""
     if not isinstance(value, dict):
         return []
-    metadata = value.get("metadata")
     names = [str(value["id"])] if value.get("id") else []
-    return names + (sorted(_scalars(metadata), key=len, reverse=True) if isinstance(metadata, dict) else [])
+    metadata = value.get("metadata")
+    if isinstance(metadata, dict):
+        for name, part in metadata.items():
+            if isinstance(part, str) and part:
+                names.append(part)
+            elif _is_number(part):
+                names.append(f"{name}={part}")  # a number says something only under the same name
+    return (
+        names[:1] + sorted(names[1:], key=len, reverse=True)
+        if value.get("id")
+        else sorted(names, key=len, reverse=True)
+    )
 
 
-def _scalars(value: dict[str, Any]) -> set[str]:
-    return {str(part) for part in value.values() if isinstance(part, (str, int)) and not isinstance(part, bool) and part != ""}
+def scalars(fields: dict[str, Any]) -> set[str]:
+    """What a row's fields can be named by."""
+    names: set[str] = set()
+    for name, part in fields.items():
+        if isinstance(part, str) and part:
+            names.add(part)
+        elif _is_number(part):
+            names.update((f"{name}={part}", str(part)))
+    return names
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def unpack(data: bytes | None) -> dict[str, Any]:

@@ -43,12 +43,16 @@ def closure(
     return reached
 
 
-def edges_from(connection: Connection, nodes: Collection[int], relations: Collection[Relation]) -> list[Row[tuple[int, ...]]]:
+def edges_from(
+    connection: Connection, nodes: Collection[int], relations: Collection[Relation]
+) -> list[Row[tuple[int, ...]]]:
     """All edges of these relations whose effect is one of `nodes`."""
     return _edges(connection, nodes, relations, catalog.edge.c.src)
 
 
-def edges_to(connection: Connection, nodes: Collection[int], relations: Collection[Relation]) -> list[Row[tuple[int, ...]]]:
+def edges_to(
+    connection: Connection, nodes: Collection[int], relations: Collection[Relation]
+) -> list[Row[tuple[int, ...]]]:
     """All edges of these relations whose cause is one of `nodes`."""
     return _edges(connection, nodes, relations, catalog.edge.c.dst)
 

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from clew.lineage.closure import chunks
+from clew.lineage.content import content_text
 from clew.lineage.graph import Node
-from clew.lineage.resolve import content_text
 from clew.store import catalog, encoding
 from clew.store.catalog import Scope
 from clew.store.digest import Digest, Domain
@@ -155,7 +155,9 @@ class Describer:
                             break
                     if not text and value.get("tool_calls"):
                         calls = value["tool_calls"]
-                        text = ", ".join(f"{call.get('name')}({call.get('args')})" for call in calls if isinstance(call, dict))
+                        text = ", ".join(
+                            f"{call.get('name')}({call.get('args')})" for call in calls if isinstance(call, dict)
+                        )
                 if text is None:
                     text = _short(value)
             else:
@@ -248,5 +250,3 @@ def _leaf(value: Any) -> str:
     if isinstance(value, (dict, list)):
         return f"{type(value).__name__}[{len(value)}]"
     return str(value)[:40]
-
-

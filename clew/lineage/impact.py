@@ -78,7 +78,10 @@ def _impact(store: Store, connection: Connection, of: Any, limit: int, after: st
     for row in edges_from(connection, artifacts, (Relation.DERIVED, Relation.CONTAINS, Relation.SAME)):
         if row.dst in artifacts:
             edges.append(Edge(describer.id(row.src), describer.id(row.dst), "derived_from", "declared"))
+    shown = {run.run_id for run in runs}
     for run in runs:
+        if run.parent_run_id in shown:
+            continue  # its answer is told with the run around it
         node = run_node(run)
         nodes[node.id] = node
         edges.append(Edge(node.id, root.id, "used", "content"))
@@ -104,11 +107,8 @@ def _of_kinds(connection: Connection, numbers: set[int], kinds: tuple[str, ...],
     return found
 
 
-def _answers(
-    connection: Connection, reached: set[int], limit: int, after: str | None
-) -> tuple[list[Any], str | None]:
+def _answers(connection: Connection, reached: set[int], limit: int, after: str | None) -> tuple[list[Any], str | None]:
     """Runs whose answer was reached, newest first; and the cursor of the next page."""
-
 
     table = catalog.run
     query = sa.select(table).where(table.c.root.isnot(None)).order_by(table.c.started_ns.desc(), table.c.id.desc())
@@ -117,7 +117,9 @@ def _answers(
             stamp, number = (int(part) for part in after.split("-"))
         except ValueError:
             raise ValueError(f"{after!r} is no cursor; pass the `next` of the page before") from None
-        query = query.where(sa.or_(table.c.started_ns < stamp, sa.and_(table.c.started_ns == stamp, table.c.id < number)))
+        query = query.where(
+            sa.or_(table.c.started_ns < stamp, sa.and_(table.c.started_ns == stamp, table.c.id < number))
+        )
     runs: list[Any] = []
     for row in connection.execute(query):
         if not row.answer or not reached.intersection(msgspec.msgpack.decode(row.answer)):
@@ -130,7 +132,6 @@ def _answers(
 
 def runs_using(store: Store, connection: Connection, names: list[str]) -> set[str]:
     """Ids of the runs whose answer came of every one of these artifacts."""
-
 
     kept: set[str] | None = None
     for name in names:
@@ -148,7 +149,6 @@ def runs_using(store: Store, connection: Connection, names: list[str]) -> set[st
 
 def _code_runs(connection: Connection, reached: set[int]) -> set[int]:
     """Answers of runs whose process ran with one of these artifacts as its code or environment."""
-
 
     keys = set()
     for part in chunks(list(reached)):
@@ -190,5 +190,3 @@ class _Forwards:
             if choice.source is not None and choice.source in self.done:
                 joined.add(choice.document)
         return joined
-
-

@@ -76,9 +76,9 @@ def svg(lineage: Lineage) -> str:
         colour = _COLOUR.get(node.kind, "#37474f")
         label = node.name if len(node.name) <= 30 else node.name[:29] + "…"
         parts.append(
-            f'<g><title>{escape(f"{node.kind} {node.name} {node.digest or node.span_id or node.id}")}</title>'
-            f'<rect x="{x}" y="{y}" width="{_BOX_WIDTH}" height="{_BOX_HEIGHT}" rx="5" fill="{colour}" fill-opacity="0.12" '
-            f'stroke="{colour}"/><text x="{x + 8}" y="{y + 14}" fill="{colour}">{escape(node.kind)}</text>'
+            f"<g><title>{escape(f'{node.kind} {node.name} {node.digest or node.span_id or node.id}')}</title>"
+            f'<rect x="{x}" y="{y}" width="{_BOX_WIDTH}" height="{_BOX_HEIGHT}" rx="5" fill="{colour}" '
+            f'fill-opacity="0.12" stroke="{colour}"/><text x="{x + 8}" y="{y + 14}" fill="{colour}">{escape(node.kind)}</text>'
             f'<text x="{x + 8}" y="{y + 27}" fill="currentColor">{escape(label)}</text></g>'
         )
     return "".join(parts) + "</svg>"
@@ -86,4 +86,5 @@ def svg(lineage: Lineage) -> str:
 
 def html(lineage: Lineage) -> str:
     """The picture and the story, for a notebook's cell."""
-    return f'<div style="overflow-x:auto">{svg(lineage)}<details><summary>story</summary><pre>{escape(str(lineage))}</pre></details></div>'
+    story = f"<details><summary>story</summary><pre>{escape(str(lineage))}</pre></details>"
+    return f'<div style="overflow-x:auto">{svg(lineage)}{story}</div>'

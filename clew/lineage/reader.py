@@ -16,23 +16,30 @@ from clew.lineage.view import RunView, SpanView, run_views, span_views
 from clew.store import catalog
 from clew.store.digest import Digest, Domain
 from clew.store.errors import NotFound
-from clew.store.folder import Folder, store_written_here
+from clew.store.folder import Folder, settle, store_written_here
 from clew.store.store import Store
 
 STORE = "CLEW_STORE"
 DEFAULT_STORE = ".clew"
 
 
+def default_folder(path: str | os.PathLike[str] | None = None) -> Folder:
+    """The store's folder: `path`, else the variable CLEW_STORE, else `./.clew`. StoreNotFound if no store is there."""
+    return Folder(Path(path or os.environ.get(STORE) or DEFAULT_STORE))
+
+
 class Reader:
     """An open store: `.runs() .spans() .artifact(digest) .why(x) .impact(x)`. Use it in a `with`, or `close` it."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        self.folder = Folder(Path(path or os.environ.get(STORE) or DEFAULT_STORE))
+        folder = default_folder(path)
+        self.folder = folder if folder.writable else folder.aside()
         self._store, _ = index.shared(self.folder)
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Connection]:
         """A reading transaction over a catalog that has caught up."""
+        settle(self.folder.path)
         index.index_store(self.folder)
         with self._store.read() as connection:
             yield connection

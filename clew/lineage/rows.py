@@ -7,6 +7,7 @@ meanwhile is noticed by a token, and everything remembered here is then dropped.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -46,7 +47,10 @@ class Rows:
         self._words: dict[str, int] = {}
         self._nodes: dict[bytes, int] = {}
         self._next_node = self._next_word = self._next_run = 1
+        self._own_nodes = self._own_runs = 1  # from here on, numbers were given by this indexer
+        self._lost_nodes = False  # some keys were dropped from memory
         self.connection: Connection | None = None
+        self._absent: set[bytes] = set()  # spans that the catalog does not have
         self._clear()
 
     def _clear(self) -> None:
@@ -59,6 +63,8 @@ class Rows:
         self.members: list[tuple[int, int, int]] = []
         self.blobs: list[tuple[bytes, int, int]] = []
         self.facts: list[dict[str, Any]] = []
+        self.new_runs: dict[int, dict[str, Any]] = {}
+        self.run_changes: dict[int, dict[str, Any]] = {}
 
     def begin(self, connection: Connection) -> bool:
         """Start a transaction's rows; returns whether somebody else indexed since, so that memory must be dropped."""
@@ -77,6 +83,8 @@ class Rows:
         self._next_node = max(top[0], top[1]) + 1
         self._next_word = top[2] + 1
         self._next_run = top[3] + 1
+        self._own_nodes, self._own_runs = self._next_node, self._next_run
+        self._lost_nodes = False
         self._nodes = {}
         self._words = {text: number for number, text in connection.execute(sa.select(catalog.word))}
         return True
@@ -94,32 +102,59 @@ class Rows:
             self.new_words.append((number, text))
         return number
 
-    def next_run(self) -> int:
-        """A number for a new run."""
+    def new_run(self, **values: Any) -> int:
+        """A number for a new run, whose row is written with the batch."""
+        number = self._next_run
         self._next_run += 1
-        return self._next_run - 1
+        self.new_runs[number] = {"id": number, **_RUN_DEFAULTS, **values}
+        return number
+
+    def change_run(self, number: int, **values: Any) -> None:
+        """New values of a run."""
+        fresh = self.new_runs.get(number)
+        (fresh if fresh is not None else self.run_changes.setdefault(number, {})).update(values)
 
     def find(self, key: bytes) -> int | None:
         """The node with this key, if there is one."""
         number = self._nodes.get(key)
-        if number is None and self.connection is not None:
+        if number is None and self.connection is not None and not self._surely_new(key):
             found = self.connection.execute(_NODE_BY_KEY, {"key": bytes(key)}).scalar()
             if found is not None:
                 number = self._remember(key, found)
         return number
 
+    def _surely_new(self, key: bytes) -> bool:
+        """Whether a value's key belongs to a span or run that this indexer numbered itself: then it is in memory."""
+        if self._lost_nodes or len(key) == 32 or key[:1] not in (b"o", b"v"):
+            return False
+        owner = int.from_bytes(key[1:9], "big")
+        return owner >= (self._own_nodes if key[:1] == b"o" else self._own_runs)
+
     def find_span(self, key: bytes) -> int | None:
-        """The span with this key (trace id + span id), if there is one."""
+        """The span with this key (trace id + span id), if there is one. Reads the catalog only after `know_spans`
+        said nothing of it."""
         number = self._nodes.get(key)
-        if number is None and self.connection is not None:
+        if number is None and self.connection is not None and key not in self._absent:
             found = self.connection.execute(_SPAN_BY_KEY, {"trace": key[:16], "span": key[16:]}).scalar()
             if found is not None:
                 number = self._remember(key, found)
         return number
 
+    def know_spans(self, keys: Iterable[bytes]) -> None:
+        """Look up many spans at once, before they are asked for one by one."""
+        missing = [key for key in keys if key not in self._nodes]
+        self._absent = set(missing)
+        assert self.connection is not None
+        for start in range(0, len(missing), 500):
+            part = {key[16:]: None for key in missing[start : start + 500]}
+            for number, trace, span in self.connection.execute(_SPANS_BY_ID, {"spans": list(part)}):
+                self._remember(trace + span, number)
+                self._absent.discard(trace + span)
+
     def _remember(self, key: bytes, number: int) -> int:
         if len(self._nodes) > _REMEMBERED:
             self._nodes.clear()
+            self._lost_nodes = True
         self._nodes[bytes(key)] = number
         return number
 
@@ -211,6 +246,11 @@ class Rows:
         catalog.insert(connection, catalog.leaf, ("text", "node"), self.leaves)
         catalog.insert(connection, catalog.member, ("container", "position", "node"), self.members)
         catalog.insert(connection, catalog.blob, ("digest", "segment", "offset"), self.blobs)
+        columns = ("id", *_RUN_DEFAULTS)
+        rows = [[row[column] for column in columns] for row in self.new_runs.values()]
+        catalog.insert(connection, catalog.run, columns, rows)
+        for number, values in self.run_changes.items():
+            connection.execute(sa.update(catalog.run).where(catalog.run.c.id == number).values(**values))
         if self.span_ends:
             connection.execute(_SPAN_END, self.span_ends)
         if self.facts:
@@ -222,6 +262,10 @@ _NODE_BY_KEY = sa.select(catalog.node.c.id).where(catalog.node.c.key == sa.bindp
 _SPAN_BY_KEY = sa.select(catalog.span.c.id).where(
     catalog.span.c.span_id == sa.bindparam("span"), catalog.span.c.trace_id == sa.bindparam("trace")
 )
+_SPANS_BY_ID = sa.select(catalog.span.c.id, catalog.span.c.trace_id, catalog.span.c.span_id).where(
+    catalog.span.c.span_id.in_(sa.bindparam("spans", expanding=True))
+)
+_RUN_DEFAULTS: dict[str, Any] = {column.name: None for column in catalog.run.c if column.name != "id"}
 _SPAN_END = (
     sa.update(catalog.span)
     .where(catalog.span.c.id == sa.bindparam("number"))

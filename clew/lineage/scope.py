@@ -102,7 +102,7 @@ class RunScope:
         return None
 
     def producers(self, text: bytes, near: SeenSpan | None) -> list[int]:
-        """Who produced this very text: the nearest around `near` if one alone is nearest, else all in the nearest scope.
+        """Who produced this very text: those nearest around `near`, else all in the nearest scope.
 
         Nearest is first what was made inside the same enclosing span, outwards, then the run, then the session.
         """

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from clew.lineage.candidate import identities, scalars
+from clew.lineage.constant import Constants
 from clew.lineage.containment import attribute
-from clew.lineage.literal import code_constants
 from clew.lineage.piece import Piece, PieceIndex
 from clew.lineage.rows import Rows
 from clew.store.catalog import Evidence, Relation, Scope
@@ -25,17 +26,14 @@ if TYPE_CHECKING:
     from clew.lineage.scope import RunScope
 
 MINIMUM = 32
-_CODE_BYTES = 4 << 20
-CONSTANT = "code constant"  # the key of pieces that are string constants of the program
 Reader = Callable[[bytes], Any]
 
 
 class Dataset:
     """A dataset version that a process declared, as rows to search in."""
 
-    def __init__(self, node: int, rows: list[tuple[int, dict[str, Any]]], key: str | None) -> None:
-        self.node = node
-        self.rows = rows
+    def __init__(self, name: str | None, rows: list[tuple[int, dict[str, Any]]], key: str | None) -> None:
+        self.name = name
         self.key = key
         self.by_node: dict[int, dict[str, Any]] = {}
         self.by_text: dict[bytes, list[int]] = {}
@@ -56,29 +54,31 @@ class Dataset:
                         self._index.add(Piece(row, value))
         return self._index.candidates(text)
 
-    def narrow(self, rows: list[int], text: str, identity: list[str]) -> list[int]:
-        """Of rows that explain a text equally: those whose key the document carries, else those that explain more of
-        it with their other fields."""
-        if len(rows) < 2:
-            return rows
-        for name in identity:
-            agreeing = [row for row in rows if name in self._identity(row)]
-            if agreeing and len(agreeing) < len(rows):
-                rows = agreeing
+    def names(self, row: int) -> set[str]:
+        """What a document can name the row by: its key where one is declared, else any field."""
+        fields = self.by_node.get(row, {})
+        return scalars({self.key: fields.get(self.key)} if self.key else fields)
+
+
+def narrow(rows: list[int], datasets: list[Dataset], text: str, identity: list[str]) -> list[int]:
+    """Of rows that explain a text equally: those that the document names, else those that explain more of it with
+    their other fields, else those of their dataset's newest version."""
+    for name in identity:
         if len(rows) > 1:
-            covered = {row: self._covered(row, text) for row in rows}
-            most = max(covered.values())
-            rows = [row for row in rows if covered[row] == most]
-        return rows
+            agreeing = [row for row in rows if any(name in dataset.names(row) for dataset in datasets)]
+            rows = agreeing or rows
+    if len(rows) > 1:
+        covered = {row: max(_covered(dataset.by_node.get(row, {}), text) for dataset in datasets) for row in rows}
+        most = max(covered.values())
+        rows = [row for row in rows if covered[row] == most]
+    if len(rows) > 1:
+        newest = {dataset.name: dataset for dataset in datasets}.values()
+        rows = [row for row in rows if any(row in dataset.by_node for dataset in newest)] or rows
+    return rows
 
-    def _identity(self, row: int) -> set[str]:
-        fields = self.by_node.get(row, {})
-        values = [fields.get(self.key)] if self.key else fields.values()
-        return {str(value) for value in values if isinstance(value, (str, int)) and not isinstance(value, bool)}
 
-    def _covered(self, row: int, text: str) -> int:
-        fields = self.by_node.get(row, {})
-        return sum(len(value) for value in fields.values() if isinstance(value, str) and len(value) > 2 and value in text)
+def _covered(fields: dict[str, Any], text: str) -> int:
+    return sum(len(value) for value in fields.values() if isinstance(value, str) and len(value) > 2 and value in text)
 
 
 class Sources:
@@ -88,8 +88,13 @@ class Sources:
         self.store = store
         self.rows = rows
         self._texts: dict[int, str | None] = {}
-        self._constants: dict[bytes, tuple[PieceIndex, int]] = {}
+        self.constants = Constants(store)
         self.code: dict[int, bytes] = {}  # run number of a process run -> code digest
+
+    def forget(self) -> None:
+        """What is remembered of nodes may be stale."""
+        self._texts.clear()
+        self.code.clear()
 
     # -- datasets
 
@@ -117,7 +122,7 @@ class Sources:
                     else leaves[position]
                 )
                 rows.leaves.update((bytes(text), row) for text in texts)
-        (scope.process or scope).datasets.append(Dataset(node, members, key))
+        (scope.process or scope).datasets.append(Dataset(record.name, members, key))
 
     def _row_digests(self, root: bytes) -> list[bytes]:
         pages = self.store.blob(root, self.rows.connection)[1]
@@ -180,26 +185,21 @@ class Sources:
         return node, text if text is not None else read_text(digest)
 
     def _search_rows(self, scope: RunScope, node: int, text: str, fields: dict[str, Any]) -> None:
-        process = scope.process or scope
-        metadata = fields.get("metadata")
-        identity = [str(fields["id"])] if fields.get("id") else []
-        if isinstance(metadata, dict):
-            identity += [str(v) for v in metadata.values() if isinstance(v, (str, int)) and not isinstance(v, bool)]
+        datasets: list[Dataset] = (scope.process or scope).datasets
+        identity = identities(fields)
         name = text_digest(text)
-        for dataset in process.datasets:
-            equal = list(dict.fromkeys(dataset.by_text.get(name, ())))
-            if equal:
-                self._connect(node, dataset.narrow(equal, text, identity), Relation.DERIVED, Evidence.CONTENT)
-                return
-        for dataset in process.datasets:
-            pieces = dataset.candidates(text)
-            if not pieces:
-                continue
-            for match in attribute(text, pieces).matches:
-                by_row = {int(str(piece.key)): (start, end) for piece, start, end in match.candidates}
-                narrowed = dataset.narrow(list(by_row), text, identity)
-                at = (match.start, match.end)
-                self._connect(node, narrowed, Relation.CONTAINS, Evidence.CONTAINED, at=at, sources=by_row)
+        equal = list(dict.fromkeys(row for dataset in datasets for row in dataset.by_text.get(name, ())))
+        if equal:
+            narrowed = narrow(equal, datasets, text, identity)
+            if len(narrowed) == 1:  # else the index that answers may tell them apart: see `candidate`
+                self._connect(node, narrowed, Relation.DERIVED, Evidence.CONTENT)
+            return
+        pieces = [piece for dataset in datasets for piece in dataset.candidates(text)]
+        for match in attribute(text, pieces).matches if pieces else ():
+            by_row = {int(str(piece.key)): (start, end) for piece, start, end in match.candidates}
+            narrowed = narrow(list(by_row), datasets, text, identity)
+            at = (match.start, match.end)
+            self._connect(node, narrowed, Relation.CONTAINS, Evidence.CONTAINED, at=at, sources=by_row)
 
     def _connect(
         self,
@@ -230,35 +230,12 @@ class Sources:
 
     # -- literal text of the code
 
-    def constants(self, scope: RunScope, text: str) -> list[Piece]:
-        """String constants of the process's code that the text may hold."""
-        process = scope.process or scope
-        code = self.code.get(process.run)
-        if code is None:
-            return []
-        made = self._constants.get(code)
-        if made is None:
-            made = self._constants[code] = self._constant_index(code)
-        return made[0].candidates(text) if len(made[0]) else []
-
-    def _constant_index(self, code: bytes) -> tuple[PieceIndex, int]:
-        index, size = PieceIndex(), 0
-        try:
-            files = self.store.value(int(Domain.VALUE), code, self.rows.connection)["files"]
-            for file in files:
-                if not str(file["path"]).endswith(".py") or not file.get("digest") or size > _CODE_BYTES:
-                    continue
-                data = self.store.blob(Digest.parse(file["digest"]), self.rows.connection)[1]
-                size += len(data)
-                for constant in code_constants(data.decode("utf-8", "replace")):
-                    index.add(Piece(CONSTANT, constant))
-        except (ClewError, KeyError, TypeError):
-            pass
-        return index, size
+    def code_pieces(self, scope: RunScope, text: str) -> list[Piece]:
+        """Source files of the process's program that share a stretch with a text."""
+        code = self.code.get((scope.process or scope).run)
+        return self.constants.sources(code, text) if code is not None else []
 
     def facet(self, process_run: int, code: bytes | None) -> None:
         """The code of a process became known."""
         if code:
             self.code[process_run] = code
-
-

@@ -1,4 +1,4 @@
-"""The story of a lineage: a tree that a person reads from the answer down, shortest first."""
+"""The story of a lineage, as a person reads it: first what the answer stands on, then how it came about."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from typing import Any
 
 from clew.lineage.graph import Edge, Lineage, Node
 
-SHOWN = 12
-_WEIGHT = {"row": 0, "document": 1, "chunk": 1, "file": 1, "message": 2, "value": 3, "prompt": 4, "tool": 5, "model": 6}
-_SIGN = {"contained": "⊃", "content": "=", "inferred": "~", "declared": ""}
+SHOWN = 8
+_WEIGHT = {"row": 0, "file": 0, "document": 1, "chunk": 1, "message": 2, "value": 3, "prompt": 4, "tool": 5, "model": 6}
+_SIGN = {"contained": "⊃ ", "content": "= ", "inferred": "~ ", "declared": ""}
+_STANDS_ON = ("row", "file", "dataset", "index", "model", "prompt", "tool", "code", "environment")
+_SOURCES = ("document", "chunk")
 _PLUMBING = ("holds", "same_as")
+_TOLD_FIELDS = ("id", "title", "module", "path", "line")
 
 
 def tree(lineage: Lineage, *, everything: bool = False) -> Any:
@@ -23,19 +26,21 @@ def tree(lineage: Lineage, *, everything: bool = False) -> Any:
     if lineage.question == "impact":
         _impact(lineage, top, everything)
     else:
-        _Story(lineage, everything).grow(top, lineage.root)
+        story = _Story(lineage, everything)
+        story.stands_on(top)
+        story.grow(top.add(Text("how", style="bold")), lineage.root)
     return Group(top, *_notes(lineage))
 
 
 def text(lineage: Lineage, *, everything: bool = False) -> str:
-    """The story as plain text."""
+    """The story as plain text, 120 columns wide."""
     from io import StringIO
 
     from rich.console import Console
 
     out = StringIO()
     Console(file=out, width=120, color_system=None).print(tree(lineage, everything=everything))
-    return out.getvalue().rstrip("\n")
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 class _Story:
@@ -48,7 +53,28 @@ class _Story:
             if not edge.coarse or everything:
                 self.causes.setdefault(edge.effect, []).append(edge)
 
+    # -- what the answer stands on
+
+    def stands_on(self, top: Any) -> None:
+        """One line for each thing that was used, by kind."""
+        from rich.text import Text
+
+        for edge in self.causes.get(self.lineage.root, ()):
+            node = self.lineage.nodes[edge.cause]
+            if edge.relation == "answered":
+                top.add(Text.assemble(("answer  ", "cyan"), _excerpt(node, 240) or node.name))
+        for kind in _STANDS_ON:
+            nodes = self.lineage.find(kind)
+            for node in nodes[: None if self.everything else SHOWN]:
+                line = Text.assemble((f"{kind}  ", "cyan"), (node.name, "bold"), ("  " + _facts(node), "dim"))
+                top.add(line)
+            if len(nodes) > SHOWN and not self.everything:
+                top.add(Text(f"{kind}  … {len(nodes) - SHOWN} more (--all)", style="dim"))
+
+    # -- how it came about
+
     def grow(self, branch: Any, name: str) -> None:
+        """The causes of a node, and theirs."""
         self.told.add(name)
         edges = [edge for edge in self._plain(name, set()) if self._shown(edge)]
         edges.sort(key=lambda edge: (_WEIGHT.get(self.lineage.nodes[edge.cause].kind, 7), edge.offsets or (0,)))
@@ -56,15 +82,18 @@ class _Story:
         for edge in edges[:limit]:
             node = self.lineage.nodes[edge.cause]
             told = edge.cause in self.told
-            twig = branch.add(_line(edge, node, told))
-            if not told:
+            twig = branch.add(self._line(edge, node, told))
+            self.told.add(edge.cause)
+            if not told and (node.kind not in _SOURCES or self.everything or self._source(node.id) is None):
                 self.grow(twig, edge.cause)
         if len(edges) > limit:
             branch.add(f"… {len(edges) - limit} more (--all)")
 
     def _shown(self, edge: Edge) -> bool:
         node = self.lineage.nodes.get(edge.cause)
-        return node is not None and (node.role == "lineage" or self.everything)
+        if node is None or (node.role != "lineage" and not self.everything):
+            return False
+        return self.everything or node.kind not in ("code", "environment", "dataset")
 
     def _plain(self, name: str, seen: set[str]) -> list[Edge]:
         """Causes of a node, with lists and sameness passed through: they are how, not what."""
@@ -79,54 +108,82 @@ class _Story:
             found.extend(inner if inner else [edge])
         return found
 
+    def _source(self, name: str) -> Node | None:
+        """The row or file that a document or chunk comes from, where it is one alone."""
+        found: dict[str, Node] = {}
+        frontier, seen = [name], {name}
+        while frontier:
+            for edge in self.causes.get(frontier.pop(), ()):
+                node = self.lineage.nodes.get(edge.cause)
+                if node is None or edge.cause in seen:
+                    continue
+                seen.add(edge.cause)
+                if edge.candidates:
+                    return None
+                if node.kind in ("row", "file"):
+                    found[node.id] = node
+                elif node.kind in _SOURCES:
+                    frontier.append(edge.cause)
+        return next(iter(found.values())) if len(found) == 1 else None
 
-def _line(edge: Edge, node: Node, told: bool) -> Any:
-    from rich.text import Text
+    def _line(self, edge: Edge, node: Node, told: bool) -> Any:
+        from rich.text import Text
 
-    line = Text(f"{edge.relation.replace('_', ' ')} ", style="dim")
-    sign = _SIGN.get(edge.evidence, "")
-    if sign:
-        line.append(f"{sign} ", style="green" if edge.evidence != "inferred" else "yellow")
-    line.append(f"{node.kind} ", style="cyan")
-    line.append(node.name, style="bold" if node.kind in ("row", "dataset", "model") else "")
-    if edge.candidates:
-        line.append(f": {', '.join(edge.candidates[:4])}", style="yellow")
-    if edge.offsets and edge.relation == "contains":
-        line.append(f" at [{edge.offsets[0]}, {edge.offsets[1]})", style="dim")
-    facts = _facts(node)
-    if facts and not told:
-        line.append(f"  {facts}", style="dim")
-    if told:
-        line.append("  (above)", style="dim")
-    return line
+        line = Text(f"{edge.relation.replace('_', ' ')} ", style="dim")
+        line.append(_SIGN.get(edge.evidence, ""), style="yellow" if edge.evidence == "inferred" else "green")
+        line.append(f"{node.kind} ", style="cyan")
+        line.append(node.name, style="bold" if node.kind in ("row", "model", *_SOURCES) else "")
+        if edge.candidates:
+            line.append(f": {', '.join(edge.candidates[:4])}", style="yellow")
+        if edge.offsets and edge.relation == "contains":
+            line.append(f" at [{edge.offsets[0]}, {edge.offsets[1]})", style="dim")
+        if edge.detail.get("short"):
+            line.append(" (short)", style="dim")
+        source = self._source(node.id) if node.kind in _SOURCES and not self.everything else None
+        facts = _facts(source, named=False) if source is not None else "" if told else _facts(node)
+        excerpt = _excerpt(node) if source is not None else ""
+        shown = ", ".join(part for part in (facts, excerpt) if part)
+        if shown:
+            line.append(f"  {shown}", style="dim")
+        if told:
+            line.append("  (above)", style="dim")
+        return line
 
 
-def _facts(node: Node) -> str:
-    """The one short thing worth knowing of a node."""
+def _excerpt(node: Node, width: int = 60) -> str:
+    shown = " ".join(str(node.detail.get("text", "")).split())
+    return f"“{shown[:width]}{'…' if len(shown) > width else ''}”" if shown else ""
+
+
+def _facts(node: Node | None, *, named: bool = True) -> str:
+    """The few short things worth knowing of a node."""
+    if node is None:
+        return ""
     detail = node.detail
     parts = []
     fields = detail.get("fields")
     if isinstance(fields, dict):
-        parts += [f"{key}={value}" for key, value in fields.items() if key in ("path", "line", "module", "id", "title")]
-    if node.kind in ("message", "value", "document", "chunk") and detail.get("text"):
-        shown = " ".join(str(detail["text"]).split())
-        parts.append(f"“{shown[:70]}{'…' if len(shown) > 70 else ''}”")
+        parts += [f"{key}={value}" for key, value in fields.items() if key in _TOLD_FIELDS]
+    if named and node.kind in ("message", "value", *_SOURCES):
+        parts.append(_excerpt(node))
     if detail.get("session"):
         parts.append(f"session {detail['session']}")
     if node.span_id and detail.get("status") not in (None, "ok"):
         parts.append(str(detail["status"]))
-    if node.kind in ("code", "environment", "model", "index", "dataset", "file") and node.digest:
+    if node.kind in ("code", "environment", "model", "index", "dataset", "file", "prompt") and node.digest:
         parts.append(node.digest[:11])
+    if node.kind == "workflow" and node.run_id:
+        parts.append(f"run {node.run_id}")
     if detail.get("note") and node.kind in ("document", "chunk", "workflow", "row"):
         parts.append(f"({detail['note']})")
-    return ", ".join(parts)
+    return ", ".join(part for part in parts if part)
 
 
 def _notes(lineage: Lineage) -> list[str]:
     notes = []
     possible = [lineage.nodes[one] for one in lineage.possible if lineage.nodes[one].kind == "row"]
     if possible:
-        notes.append(_listed("possible", possible, "reached only through code that reworked its input; not counted as used"))
+        notes.append(_listed("possible", possible, "seen by code that reworked its input; not counted as used"))
     considered = [lineage.nodes[one] for one in lineage.considered if lineage.nodes[one].kind == "row"]
     if considered:
         notes.append(_listed("considered", considered, "retrieved, but not part of the answer"))
@@ -149,7 +206,7 @@ def _impact(lineage: Lineage, top: Any, everything: bool) -> None:
             others.setdefault(node.kind, []).append(node)
     answers = top.add(f"answers: {len(runs)}{'' if lineage.complete else ' and more'}")
     for run in runs[:limit]:
-        answers.add(f"{run.name}  run {run.run_id}")
+        answers.add(f"{run.name}  {_facts(run)}")
     if len(runs) > limit:
         answers.add(f"… {len(runs) - limit} more (--all)")
     for kind, nodes in sorted(others.items(), key=lambda pair: _WEIGHT.get(pair[0], 7)):

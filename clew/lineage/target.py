@@ -122,7 +122,9 @@ def _file(connection: Connection, text: str) -> Target | None:
         name = text_digest(path.read_text())
     except (OSError, UnicodeDecodeError):
         return None
-    leaf = connection.execute(sa.select(catalog.leaf.c.node).where(catalog.leaf.c.text == bytes(name)).limit(1)).scalar()
+    leaf = connection.execute(
+        sa.select(catalog.leaf.c.node).where(catalog.leaf.c.text == bytes(name)).limit(1)
+    ).scalar()
     return Target("node", leaf) if leaf is not None else None
 
 
@@ -141,5 +143,3 @@ def _close(connection: Connection, text: str) -> str:
     names += [run_id.hex() for run_id in connection.execute(ids).scalars()]
     near = difflib.get_close_matches(text, dict.fromkeys(names), n=3, cutoff=0.5)
     return f"; close: {', '.join(near)}" if near else "; `clew runs` and `clew refs` list what there is"
-
-

@@ -55,9 +55,13 @@ class Walk:
         return reached
 
     def _load_kinds(self, numbers: Collection[int]) -> None:
-        query = sa.select(catalog.node.c.id, catalog.word.c.text).join(catalog.word, catalog.word.c.id == catalog.node.c.kind)
+        query = sa.select(catalog.node.c.id, catalog.word.c.text).join(
+            catalog.word, catalog.word.c.id == catalog.node.c.kind
+        )
         for part in chunks([one for one in numbers if one not in self.kinds]):
-            self.kinds.update((row[0], row[1]) for row in self.connection.execute(query.where(catalog.node.c.id.in_(part))))
+            self.kinds.update(
+                (row[0], row[1]) for row in self.connection.execute(query.where(catalog.node.c.id.in_(part)))
+            )
 
     def spans(self, numbers: Collection[int]) -> dict[int, int]:
         """Those of `numbers` that are spans -> their runs."""

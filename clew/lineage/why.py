@@ -80,12 +80,16 @@ def answer_of(connection: Connection, row: Any, output: str | None) -> list[int]
     """The nodes of a run's answer; with `output`, what was last written to that channel."""
     if output is not None:
         role = sa.select(catalog.word.c.id).where(catalog.word.c.text == output).scalar_subquery()
-        query = sa.select(catalog.node.c.id, catalog.node.c.key).where(catalog.node.c.run == row.id, catalog.node.c.role == role)
+        query = sa.select(catalog.node.c.id, catalog.node.c.key).where(
+            catalog.node.c.run == row.id, catalog.node.c.role == role
+        )
         nodes = [one[0] for one in connection.execute(query) if one[1][:1] == b"o"]
         if not nodes:
             words = sa.select(catalog.word.c.text).join(catalog.node, catalog.node.c.role == catalog.word.c.id)
             channels = sorted(set(connection.execute(words.where(catalog.node.c.run == row.id)).scalars()))
-            raise NotFound(f"run {row.run_id.hex()} wrote no output {output!r}; it wrote {', '.join(channels) or 'nothing'}")
+            raise NotFound(
+                f"run {row.run_id.hex()} wrote no output {output!r}; it wrote {', '.join(channels) or 'nothing'}"
+            )
         return nodes[-1:]
     if row.answer:
         answer: list[int] = msgspec.msgpack.decode(row.answer)

@@ -16,16 +16,59 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from clew.store.errors import StoreError
+from clew.store.errors import ClewError, MissingExtra, StoreError, StoreUnwritable
+
+# SQLite's primary result codes
+_BUSY, _LOCKED, _READONLY, _IOERR, _CANTOPEN, _FULL = 5, 6, 8, 10, 14, 13
+
+REBUILD = "it is only an index: `clew doctor --rebuild` makes it again from the logs"
 
 
 def engine(url: str | None, sqlite_path: Path, *, read_only: bool = False) -> Engine:
-    """An engine for `url`, or for the SQLite file."""
-    if url is not None and not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True)
+    """An engine for `url`, or for the SQLite file. MissingExtra where the database's driver is not installed."""
+    address = sa.make_url(url) if url is not None else None
+    if address is not None and address.get_backend_name() == "sqlite":
+        sqlite_path = Path(address.database) if address.database else sqlite_path
+    elif address is not None:
+        made = _postgresql(address)
+        place = made.url.render_as_string(hide_password=True)
+        sa.event.listen(made, "handle_error", lambda context: _told(context, place))
+        return made
     made = sa.create_engine("sqlite://", creator=lambda: _connect(sqlite_path, read_only), poolclass=sa.pool.NullPool)
     sa.event.listen(made, "begin", _begin)
+    sa.event.listen(made, "handle_error", lambda context: _told(context, str(sqlite_path)))
     return made
+
+
+def _postgresql(address: sa.URL) -> Engine:
+    if address.get_backend_name() != "postgresql":
+        raise StoreError(f"no catalog can be kept in {address.render_as_string()}: SQLite and PostgreSQL are supported")
+    if address.drivername == "postgresql":
+        address = address.set(drivername="postgresql+psycopg")
+    try:
+        return sa.create_engine(address, pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"{error.name} is not installed: pip install 'clew[postgres]' brings it") from error
+
+
+def _told(context: sa.engine.ExceptionContext, place: str) -> ClewError | None:
+    """What a database's error means for who asked: the one place where it becomes an error of clew's."""
+    error = context.original_exception
+    if context.is_pre_ping or not isinstance(context.sqlalchemy_exception, sa.exc.DatabaseError):
+        return None
+    if isinstance(context.sqlalchemy_exception, sa.exc.IntegrityError):
+        return None
+    said = " ".join(str(error).split())
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        if isinstance(context.sqlalchemy_exception, sa.exc.OperationalError):
+            return StoreError(f"the catalog at {place} cannot be used: {said}")
+        return StoreError(f"the catalog at {place} is not as it should be ({said}); {REBUILD}")
+    if code & 255 in (_BUSY, _LOCKED):
+        return StoreError(f"the catalog {place} is kept busy by another process ({said}); try again")
+    if code & 255 in (_READONLY, _IOERR, _CANTOPEN, _FULL):
+        return StoreUnwritable(f"the catalog {place} cannot be written: {said}")
+    return StoreError(f"the catalog {place} cannot be read ({said}); {REBUILD}")
 
 
 def _connect(path: Path, read_only: bool) -> Any:
@@ -38,6 +81,7 @@ def _connect(path: Path, read_only: bool) -> Any:
     connection.isolation_level = None
     cursor = connection.cursor()
     if not read_only:
+        cursor.execute("PRAGMA page_size=2048")  # of a new file: an empty catalog is 38 pages, nearly all of them empty
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.execute("PRAGMA wal_autocheckpoint=2000")
@@ -69,6 +113,16 @@ def shrink(made: Engine) -> None:
             raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
+def serialize(connection: Connection, name: str) -> None:
+    """Until this transaction ends, no other one passes here for `name`. On SQLite a writer is alone anyhow."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_number(name)})
+
+
+def _lock_number(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
+
+
 @contextlib.contextmanager
 def exclusive(made: Engine, folder: Path, name: str, *, wait: bool = True) -> Iterator[bool]:
     """An advisory lock over all processes that share the catalog; yields whether it was got.
@@ -76,8 +130,8 @@ def exclusive(made: Engine, folder: Path, name: str, *, wait: bool = True) -> It
     The kernel (or PostgreSQL) frees it when its holder dies.
     """
     if made.dialect.name == "postgresql":
-        key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
-        with made.connect() as connection:
+        key = _lock_number(name)
+        with made.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:  # no transaction stays open
             call = "pg_advisory_lock" if wait else "pg_try_advisory_lock"
             got = connection.execute(sa.text(f"SELECT {call}(:key)"), {"key": key}).scalar()
             got = True if wait else bool(got)
@@ -90,7 +144,7 @@ def exclusive(made: Engine, folder: Path, name: str, *, wait: bool = True) -> It
     try:
         fd = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StoreError(f"cannot take the lock {folder / name}.lock: {error.strerror}") from error
+        raise StoreUnwritable(f"cannot take the lock {folder / name}.lock: {error.strerror}") from error
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -6,6 +6,7 @@ named by is moved to `quarantine/` and is a named error.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -28,11 +29,12 @@ def write_file(folder: Path, domain: Domain, name: Digest, data: bytes) -> None:
     """Store a large blob: durable before its name exists. Storing it again does nothing."""
     path = file_path(folder, name)
     if path.exists():
+        os.utime(path)  # gc takes it for young
         return
     packed = _ZSTD + zstd.compress(data, 3) if domain in (Domain.TEXT, Domain.VALUE) else _RAW + data
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(bytes((domain,)))
             file.write(packed)
@@ -40,7 +42,8 @@ def write_file(folder: Path, domain: Domain, name: Digest, data: bytes) -> None:
             os.fdatasync(file.fileno())
         os.rename(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise StoreUnwritable(f"cannot store a blob of {len(data)} bytes: {error.strerror}") from error
 
 
@@ -51,8 +54,9 @@ def read_file(folder: Path, name: Digest) -> tuple[Domain, bytes] | None:
     except FileNotFoundError:
         return None
     try:
-        return Domain(raw[0]), zstd.decompress(raw[2:]) if raw[1:2] == _ZSTD else raw[2:]
-    except (ValueError, IndexError, zstd.ZstdError) as error:
+        form = {_RAW: bytes, _ZSTD: zstd.decompress}[raw[1:2]]
+        return Domain(raw[0]), form(raw[2:])
+    except (ValueError, LookupError, zstd.ZstdError) as error:
         raise CorruptBlob(f"{name}: its file is damaged ({error})") from error
 
 

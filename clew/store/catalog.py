@@ -227,14 +227,19 @@ migration = sa.Table(
 
 
 @cache
-def _insert_sql(table: sa.Table, dialect: Dialect, columns: tuple[str, ...], ignore: bool) -> str:
+def _insert_sql(
+    table: sa.Table, dialect: Dialect, columns: tuple[str, ...], ignore: bool
+) -> tuple[str, tuple[int, ...] | None]:
+    """The statement, and which column stands at each of its places where the driver counts them (else by name)."""
     from sqlalchemy.dialects import postgresql, sqlite
 
     insert: Any = (postgresql.insert if dialect.name == "postgresql" else sqlite.insert)(table)
     statement = insert.values({name: sa.bindparam(name) for name in columns})
     if ignore:
         statement = statement.on_conflict_do_nothing()
-    return str(statement.compile(dialect=dialect))
+    compiled = statement.compile(dialect=dialect)
+    places = compiled.positiontup if compiled.positional else None
+    return str(compiled), None if places is None else tuple(columns.index(name) for name in places)
 
 
 def insert(
@@ -249,8 +254,10 @@ def insert(
     values = list(rows)
     if not values:
         return
-    sql = _insert_sql(table, connection.dialect, tuple(columns), ignore)
-    if connection.dialect.paramstyle in ("qmark", "format", "numeric_dollar"):
+    sql, places = _insert_sql(table, connection.dialect, tuple(columns), ignore)
+    if places is None:
+        connection.exec_driver_sql(sql, [dict(zip(columns, row, strict=True)) for row in values])
+    elif places == tuple(range(len(columns))):
         connection.exec_driver_sql(sql, [tuple(row) for row in values])
     else:
-        connection.exec_driver_sql(sql, [dict(zip(columns, row, strict=True)) for row in values])
+        connection.exec_driver_sql(sql, [tuple(row[place] for place in places) for row in values])

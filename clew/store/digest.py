@@ -19,6 +19,7 @@ from typing import Self
 from blake3 import blake3
 
 HEX_LENGTH = 64
+_HEX = frozenset("0123456789abcdefABCDEF")
 
 
 class Domain(enum.IntEnum):
@@ -51,7 +52,7 @@ class Digest(bytes):
     def parse(cls, text: str) -> Self:
         """The digest printed as `text`, with or without its ``b3:``. ValueError if it is not 64 hex digits."""
         hexed = text.removeprefix("b3:")
-        if len(hexed) != HEX_LENGTH:
+        if len(hexed) != HEX_LENGTH or not set(hexed) <= _HEX:
             raise ValueError(f"{text!r} is not a digest: expected b3: and {HEX_LENGTH} hex digits")
         return cls(bytes.fromhex(hexed))
 

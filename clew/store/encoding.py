@@ -25,17 +25,21 @@ import types
 import uuid
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from clew.store.digest import Digest, Domain, digest, text_bytes, text_of
 from clew.store.errors import EncodingError
+from clew.store.sink import Digester as Digester
+from clew.store.sink import Sink as Sink
+from clew.store.tensor import tensor_bytes as tensor_bytes
+from clew.store.tensor import tensor_parts as tensor_parts
 
 REFERENCE_CHARS = 64
 REFERENCE_BYTES = 256
 MAX_DEPTH = 64
-MAX_PARTS = 1 << 20  # containers in one value; a graph whose nodes share children would unfold without end
+MAX_PARTS = 1 << 18  # containers in one value; a graph whose nodes share children would unfold without end
 
 
 class Code(enum.IntEnum):
@@ -54,50 +58,6 @@ class Code(enum.IntEnum):
     OBJECT = 11
     OPAQUE = 12
     SCALAR = 13
-
-
-class Sink(Protocol):
-    """Where the parts of a value go that are content of their own. Returns the digest they were stored under."""
-
-    def text(self, text: str) -> Digest:
-        """A text of `REFERENCE_CHARS` characters or more."""
-
-    def inline(self, text: str) -> str:
-        """A shorter text, about to be inlined: returned as it may be stored (redacted)."""
-
-    def named(self, name: str, text: str) -> str:
-        """A text that stands under a name, which may say that it is secret: returned as it may go on to the others."""
-
-    def data(self, domain: Domain, data: bytes) -> Digest:
-        """Bytes, a tensor or an encoded value."""
-
-    def item(self, kind: str, value: Any, encoded: bytes) -> Digest:
-        """A document or message whose own encoding is `encoded`."""
-
-    def seen(self, value: Any) -> Digest | None:
-        """The digest of this very item if it was met before and has not changed since; saves walking it again."""
-
-
-class Digester:
-    """The sink that stores nothing: it only says what each part's digest is."""
-
-    def text(self, text: str) -> Digest:
-        return digest(Domain.TEXT, text_bytes(text))
-
-    def inline(self, text: str) -> str:
-        return text
-
-    def named(self, name: str, text: str) -> str:
-        return text
-
-    def data(self, domain: Domain, data: bytes) -> Digest:
-        return digest(domain, data)
-
-    def item(self, kind: str, value: Any, encoded: bytes) -> Digest:
-        return digest(Domain.VALUE, encoded)
-
-    def seen(self, value: Any) -> Digest | None:
-        return None
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -326,7 +286,7 @@ def _scalar_name(cls: type) -> str:
 def _moment(value: Any) -> str:
     """Time of day or date and time, with its zone; a zone of the user's own is named by its class."""
     zone: Any = value.tzinfo
-    if zone is not None and type(zone).__str__ is object.__str__ and type(zone).__repr__ is object.__repr__:
+    if zone is not None and " at 0x" in str(zone):
         zone = qualified_name(type(zone))
     return f"{value.isoformat()}[{zone}]f{value.fold}"
 
@@ -356,19 +316,6 @@ def _array(walk: _Walk, value: Any, depth: int) -> Any:
     dtype = value.dtype.str if value.dtype.names is None else repr(value.dtype.descr)
     data = tensor_bytes(dtype, value.shape, value.tobytes())
     return _extension(Code.TENSOR, walk.sink.data(Domain.TENSOR, data))
-
-
-def tensor_bytes(dtype: str, shape: tuple[int, ...], elements: bytes) -> bytes:
-    """The stored form of an array: header (numpy dtype string, shape), then its elements in C order."""
-    header = _pack([dtype, list(shape)])
-    return len(header).to_bytes(4, "big") + header + elements
-
-
-def tensor_parts(data: bytes) -> tuple[str, tuple[int, ...], bytes]:
-    """Inverse of `tensor_bytes`: dtype, shape, elements."""
-    end = 4 + int.from_bytes(data[:4], "big")
-    dtype, shape = msgspec.msgpack.decode(data[4:end])
-    return dtype, tuple(shape), data[end:]
 
 
 def _pydantic_fields(value: Any) -> dict[str, Any]:

@@ -1,19 +1,23 @@
 """The store's folder: its layout and its permissions.
 
-    .clew/                    0700, ignored by git
-      catalog.sqlite          the index, can be made again from log/
-      log/*.log, *.zlog       segments: open and sealed
-      blob/ab/<hex>           blobs above 1 MB, one file each
-      quarantine/             what failed verification
-      lock/                   advisory locks
-      redaction.key           0600, never exported
+.clew/                    0700, ignored by git
+  catalog.sqlite          the index, can be made again from log/
+  log/*.log, *.zlog       segments: open and sealed
+  blob/ab/<hex>           blobs above 1 MB, one file each
+  quarantine/             what failed verification
+  lock/                   advisory locks
+  redaction.key           0600, never exported
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
+import shutil
+import tempfile
 from pathlib import Path
+from typing import Self
 
 from clew.store.errors import StoreFormatError, StoreNotFound, StoreUnwritable
 
@@ -32,6 +36,7 @@ class Folder:
         self.quarantine = self.path / "quarantine"
         self.catalog = self.path / "catalog.sqlite"
         self._format = self.path / "FORMAT"
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         if create:
             self._create()
         if not self._format.is_file():
@@ -57,11 +62,37 @@ class Folder:
             raise StoreUnwritable(f"cannot make a store at {self.path}: {error.strerror}") from error
 
     def _check_format(self) -> None:
-        text = self._format.read_text()
-        if not text.startswith(_MARK):
+        text = self._format.read_text(errors="replace")
+        number = text.removeprefix(_MARK).strip()
+        if not text.startswith(_MARK) or not number.isdecimal():
             raise StoreFormatError(f"{self._format} is not a clew store's: {text[:40]!r}")
-        if int(text.removeprefix(_MARK)) > FORMAT:
-            raise StoreFormatError(f"{self.path} was made by a newer clew (format {text.split()[-1]}, this reads {FORMAT})")
+        if int(number) > FORMAT:
+            raise StoreFormatError(f"{self.path} was made by a newer clew (format {number}, this reads {FORMAT})")
+
+    @property
+    def writable(self) -> bool:
+        """Whether this process may write here; a full disk is not noticed."""
+        return os.access(self.path, os.W_OK)
+
+    def aside(self) -> Self:
+        """The same store, with a catalog of its own in a temporary folder: for reading one that cannot be written.
+
+        The catalog is copied, so that only what is not indexed yet is read again; it goes when this object does.
+        """
+        made = type(self)(self.path)
+        try:
+            made._temporary = tempfile.TemporaryDirectory(prefix="clew-", ignore_cleanup_errors=True)
+            made.lock = made.quarantine = Path(made._temporary.name)
+            made.catalog = made.lock / self.catalog.name
+            for suffix in ("", "-wal"):
+                source = self.catalog.with_name(self.catalog.name + suffix)
+                if source.exists():
+                    shutil.copyfile(source, made.lock / source.name)
+        except OSError as error:
+            raise StoreUnwritable(
+                f"{self.path} cannot be written, and a copy of its catalog neither: {error.strerror}"
+            ) from error
+        return made
 
     def redaction_key(self) -> bytes:
         """The store's own key for redaction placeholders; made on first use, readable by the owner alone."""
@@ -71,7 +102,14 @@ class Folder:
         except OSError:
             if not path.exists():  # a read-only store: placeholders of this process alone
                 return secrets.token_bytes(32)
-        return bytes.fromhex(path.read_text())
+        text = path.read_text(errors="replace")
+        try:
+            key = bytes.fromhex(text)
+        except ValueError:
+            key = b""
+        if len(key) != 32:
+            raise StoreFormatError(f"{path} is no key (64 hex digits); put back a copy, or move it away for a new one")
+        return key
 
     def size_bytes(self) -> dict[str, int]:
         """Bytes on disk by part: "catalog", "log", "blob", "other"."""
@@ -102,14 +140,24 @@ def _write_new(path: Path, text: str, mode: int) -> None:
         os.unlink(temporary)
 
 
-_written: list[Path] = []
+_written: list[tuple[Path, Callable[[], object]]] = []
 
 
-def writing_to(path: Path | None) -> None:
-    """Say which store this process writes to, which its queries mean when they name none; None forgets it."""
-    _written[:] = [path] if path is not None else []
+def writing_to(path: Path | None, settle: Callable[[], object] = lambda: None) -> None:
+    """Say which store this process writes to, which its queries mean when they name none; None forgets it.
+
+    `settle` is called before this process reads that store: what it still captures then comes first.
+    """
+    _written[:] = [(path, settle)] if path is not None else []
 
 
 def store_written_here() -> Path | None:
     """The store that this process writes to, if it does."""
-    return _written[0] if _written else None
+    return _written[0][0] if _written else None
+
+
+def settle(path: Path) -> None:
+    """Wait for what this process is still about to write to the store at `path`."""
+    for written, wait in _written:
+        if written == path:
+            wait()

@@ -11,6 +11,7 @@ import secrets
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ from clew.store.errors import StoreUnwritable
 from clew.store.record import RecordType, Segment
 
 ROLL_BYTES = 64 << 20  # a segment is closed and a new one begun past this
+LOOK_SECONDS = 1.0
 SEAL_AT_EXIT_BYTES = 16 << 20  # larger ones are sealed by whoever indexes them: exit stays under 0.2 s
 
 
@@ -41,12 +43,15 @@ class Log:
         self.size = 0
         self.closed_stems: list[Path] = []  # segments of this process that are complete
         self.appended = 0  # records so far, over all segments
+        self.removed: Callable[[Path], None] = lambda stem: None  # told when somebody deleted the segment being written
+        self._looked = 0.0
         _living.add(self)
 
     def append(self, frames: list[bytes]) -> int:
         """Write framed records, all in one write; returns the offset of the first one."""
         data = b"".join(frames)
         with self._lock:
+            gone = self._gone()
             if self._fd < 0 or self.size > ROLL_BYTES:
                 self._open()
             offset = self.size
@@ -60,11 +65,26 @@ class Log:
                 raise StoreUnwritable(f"{self.stem}: only {written} of {len(data)} bytes could be written")
             self.size = offset + written
             self.appended += len(frames)
-            return offset
+        if gone is not None:
+            self.removed(gone)
+        return offset
 
     def append_record(self, entry: msgspec.Struct) -> int:
         """Write one record struct."""
         return self.append([framed(entry)])
+
+    def _gone(self) -> Path | None:
+        """The segment being written, let go of, if its file was deleted. Looks once a second, it is a system call."""
+        now = time.monotonic()
+        if self._fd < 0 or now - self._looked < LOOK_SECONDS:
+            return None
+        self._looked = now
+        if os.fstat(self._fd).st_nlink:
+            return None
+        stem = self.stem
+        os.close(self._fd)
+        self._fd, self.stem, self.size = -1, None, 0
+        return stem
 
     def _open(self) -> None:
         if self._fd >= 0:
@@ -85,6 +105,8 @@ class Log:
         first = segment.MAGIC + framed(header)
         path = stem.with_name(stem.name + segment.OPEN_SUFFIX)
         try:
+            if not self._folder.exists() and self._folder.parent.exists():
+                self._folder.mkdir(mode=0o700, exist_ok=True)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
                 if os.write(fd, first) != len(first):

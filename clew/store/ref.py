@@ -10,8 +10,9 @@ import time
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
-from clew.store import catalog
+from clew.store import backend, catalog
 from clew.store.digest import Digest
 from clew.store.errors import NotFound
 from clew.store.log import Log
@@ -19,25 +20,47 @@ from clew.store.record import Ref
 from clew.store.store import Store
 
 
-def put(store: Store, log: Log, name: str, kind: str, digest: Digest, *, run_id: bytes = b"", alias: bool = False) -> int:
+def check_name(name: str) -> str:
+    """`name`, if it may be a ref's; ValueError if not."""
+    if not name or len(name) > 400 or not name.isprintable():
+        raise ValueError(f"a ref name has 1 to 400 printable characters on one line, this one is {name[:80]!r}")
+    return name
+
+
+def put(
+    store: Store, log: Log, name: str, kind: str, digest: Digest, *, run_id: bytes = b"", alias: bool = False
+) -> int:
     """Name an artifact; returns the version. The digest that a name has already keeps its version."""
-    if not name or len(name) > 400 or "\n" in name:
-        raise ValueError(f"a ref name has 1 to 400 characters on one line, this one is {name[:80]!r}")
+    check_name(name)
     history, current = catalog.ref_history, catalog.ref
     now = time.time_ns()
     with store.write() as connection:
+        backend.serialize(connection, f"ref {name}")
         row = connection.execute(sa.select(current.c.version, current.c.digest).where(current.c.name == name)).first()
         top = connection.execute(sa.select(sa.func.max(history.c.version)).where(history.c.name == name)).scalar() or 0
         if row is not None and row.digest == bytes(digest):
             return int(row.version)
         version = top + 1
         connection.execute(sa.delete(current).where(current.c.name == name))
-        values: dict[str, Any] = {"name": name, "version": version, "kind": kind, "digest": bytes(digest), "alias": alias}
+        values: dict[str, Any] = {
+            "name": name, "version": version, "kind": kind, "digest": bytes(digest), "alias": alias
+        }  # fmt: skip
         connection.execute(sa.insert(current).values(**values))
         connection.execute(sa.insert(history).values(**values, when_ns=now, who=_who()))
     log.append_record(Ref(name, version, kind, digest, now, _who(), run_id, alias))
     log.sync()
     return version
+
+
+def recorded(connection: Connection, entry: Ref) -> None:
+    """Put a ref's record, read from a log, into the catalog. Again changes nothing; the highest version is current."""
+    history, current = catalog.ref_history, catalog.ref
+    named = (entry.name, entry.version, entry.kind, bytes(entry.digest))
+    columns = ("name", "version", "kind", "digest")  # in the table's order: so the statement has them
+    row = (*named, entry.when_ns, entry.who, entry.alias)
+    catalog.insert(connection, history, (*columns, "when_ns", "who", "alias"), [row])
+    connection.execute(sa.delete(current).where(current.c.name == entry.name, current.c.version < entry.version))
+    catalog.insert(connection, current, (*columns, "alias"), [(*named, entry.alias)])
 
 
 def listing(store: Store) -> list[dict[str, Any]]:

@@ -2,13 +2,15 @@
 
 An open segment is a magic, then frames: length u32, crc32 u32, type u8, version u8, payload (little endian; the length
 is the payload's; the crc covers type, version and payload). A sealed segment holds the very same bytes in zstd blocks
-with a seek table at its end, so that the offset of a record never changes and the catalog need not know which form it reads.
+with a seek table at its end, so that the offset of a record never changes and the catalog need not know which form it
+reads.
 """
 
 from __future__ import annotations
 
 import bisect
 import os
+import re
 import struct
 import sys
 import zlib
@@ -20,9 +22,9 @@ from typing import NamedTuple
 from clew.store.errors import CorruptSegment, StoreFormatError
 
 if sys.version_info >= (3, 14):
-    from compression import zstd
+    from compression import zstd as zstd
 else:
-    from backports import zstd
+    from backports import zstd as zstd
 
 MAGIC = b"clewlog1"
 SEALED_MAGIC = b"clewzlg1"
@@ -30,6 +32,7 @@ OPEN_SUFFIX, SEALED_SUFFIX = ".log", ".zlog"
 FRAME = struct.Struct("<IIBB")
 _TABLE = struct.Struct("<QQ")  # logical offset, file offset of a block
 _FOOTER = struct.Struct("<QQQ8s")  # table offset, blocks, logical size, magic
+_FRAME_HERE = re.compile(rb"(?s)(?=.{8}[\x00-\x20]\x01)")  # what may be a frame: any length and crc, type, version
 _BLOCK_BYTES = 1 << 18
 _LEVEL = 6
 
@@ -68,9 +71,11 @@ class SegmentFile:
 
     def _read_table(self) -> None:
         end = os.fstat(self._fd).st_size
-        table, blocks, self._size, magic = _FOOTER.unpack(os.pread(self._fd, _FOOTER.size, end - _FOOTER.size))
-        if magic != SEALED_MAGIC:
-            raise StoreFormatError(f"{self.stem}{SEALED_SUFFIX} is not a sealed segment")
+        footer = os.pread(self._fd, _FOOTER.size, max(0, end - _FOOTER.size))
+        table, blocks, self._size, magic = _FOOTER.unpack(footer.ljust(_FOOTER.size, b"\0"))
+        if magic != SEALED_MAGIC or table + blocks * _TABLE.size + _FOOTER.size != end:
+            self.close()
+            raise StoreFormatError(f"{self.stem}{SEALED_SUFFIX} is not a sealed segment, or it was cut short")
         raw = os.pread(self._fd, blocks * _TABLE.size, table)
         pairs = list(_TABLE.iter_unpack(raw))
         self._starts = [start for start, _ in pairs]
@@ -123,8 +128,8 @@ class SegmentFile:
         return Frame(offset, kind, version, payload, offset + FRAME.size + length)
 
     def frames(self, offset: int = 0, damaged: list[int] | None = None) -> Iterator[Frame]:
-        """All whole records from `offset`, in order. Stops at a torn tail; a damaged record inside is skipped and its
-        offset added to `damaged`."""
+        """All whole records from `offset`, in order. Stops at a torn tail; what is damaged inside is skipped up to the
+        next whole record, and its offset added to `damaged`."""
         if offset < len(MAGIC):
             if self.read(0, len(MAGIC)) not in (MAGIC, b""):
                 raise StoreFormatError(f"{self.stem} is not a log segment")
@@ -133,27 +138,57 @@ class SegmentFile:
         while True:
             at = offset - start
             if len(buffer) - at < FRAME.size or len(buffer) - at < FRAME.size + FRAME.unpack_from(buffer, at)[0]:
-                need = FRAME.size if len(buffer) - at < FRAME.size else FRAME.size + FRAME.unpack_from(buffer, at)[0]
-                buffer, start, at = self.read(offset, max(need, 1 << 20)), offset, 0
-                if len(buffer) < FRAME.size:
-                    return
-            length, crc, kind, version = FRAME.unpack_from(buffer, at)
-            if len(buffer) - at < FRAME.size + length:
-                buffer = self.read(offset, FRAME.size + length)
-                start, at = offset, 0
-                if len(buffer) < FRAME.size + length:
-                    return  # torn tail, or a record being written this moment
-            payload = buffer[at + FRAME.size : at + FRAME.size + length]
-            end = offset + FRAME.size + length
-            if zlib.crc32(payload, zlib.crc32(buffer[at + 8 : at + 10])) == crc:
-                yield Frame(offset, kind, version, payload, end)
-            elif end >= self.size or self.frame(end) is None:
-                if damaged is not None and end < self.size:
-                    damaged.append(offset)
+                buffer, start, at = self._intact(offset, 1 << 20), offset, 0
+                if len(buffer) >= FRAME.size and len(buffer) < (need := FRAME.size + FRAME.unpack_from(buffer)[0]):
+                    buffer = self._intact(offset, min(need, self.size - offset))
+            if len(buffer) - at < FRAME.size:
                 return
-            elif damaged is not None:
+            length, crc, kind, version = FRAME.unpack_from(buffer, at)
+            end = offset + FRAME.size + length
+            payload = buffer[at + FRAME.size : at + FRAME.size + length]
+            if len(payload) == length and zlib.crc32(payload, zlib.crc32(buffer[at + 8 : at + 10])) == crc:
+                yield Frame(offset, kind, version, payload, end)
+                offset = end
+                continue
+            after = self._next_frame(offset + 1)
+            if after is None:
+                return  # torn tail, or a record being written this moment
+            if damaged is not None:
                 damaged.append(offset)
-            offset = end
+            offset = after
+
+    def _intact(self, offset: int, length: int) -> bytes:
+        """As `read`, with zeros where a sealed block is damaged: no record has zeros for its crc."""
+        try:
+            return self.read(offset, length)
+        except CorruptSegment:
+            parts = []
+            while length > 0 and offset < self.size:
+                index = bisect.bisect_right(self._starts, offset) - 1
+                end = self._starts[index + 1] if index + 1 < len(self._starts) else self.size
+                size = min(length, end - offset)
+                try:
+                    parts.append(self.read(offset, size))
+                except CorruptSegment:
+                    parts.append(bytes(size))
+                offset, length = offset + size, length - size
+            return b"".join(parts)
+
+    def _next_frame(self, offset: int) -> int | None:
+        """Where the next whole record begins, at `offset` or after it."""
+        while offset < self.size:
+            piece = self._intact(offset, 1 << 20)
+            for match in _FRAME_HERE.finditer(piece):
+                at = match.start()
+                length, crc, _, _ = FRAME.unpack_from(piece, at)
+                end = offset + at + FRAME.size + length
+                if end > self.size:
+                    continue
+                body = self._intact(offset + at + 8, 2 + length)
+                if zlib.crc32(body) == crc and crc:
+                    return offset + at
+            offset += max(1, len(piece) - FRAME.size + 1)
+        return None
 
     def close(self) -> None:
         """Give back the file. Closing twice is safe."""
@@ -192,8 +227,12 @@ def seal(stem: Path) -> Path | None:
 def stems(folder: Path) -> list[Path]:
     """Every segment's path without suffix, oldest first (names begin with their time)."""
     found = set()
-    for entry in os.scandir(folder):
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    for name in names:
         for suffix in (OPEN_SUFFIX, SEALED_SUFFIX):
-            if entry.name.endswith(suffix):
-                found.add(entry.name.removesuffix(suffix))
+            if name.endswith(suffix):
+                found.add(name.removesuffix(suffix))
     return [folder / name for name in sorted(found)]

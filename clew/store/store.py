@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import OrderedDict
@@ -14,10 +15,11 @@ from sqlalchemy.engine import Connection, Engine
 from clew.store import backend, blob, catalog, chain, encoding, migrations
 from clew.store.digest import Digest, Domain, text_of
 from clew.store.encoding import Code
-from clew.store.errors import CorruptBlob, NotFound, StoreError
+from clew.store.errors import CorruptBlob, NotFound
 from clew.store.folder import Folder
 from clew.store.record import RecordType
 from clew.store.segment import SegmentFile
+from clew.store.tensor import tensor_parts
 
 CATALOG = "CLEW_CATALOG"
 _CACHE_BYTES = 16 << 20
@@ -42,17 +44,11 @@ class Store:
             self._migrate()
 
     def _migrate(self) -> None:
-        try:
-            with self.engine.connect() as connection:
-                if migrations.is_current(connection):
-                    return
-            with backend.exclusive(self.engine, self.folder.lock, "migrate"), backend.write(self.engine) as connection:
-                migrations.migrate(connection)
-        except sa.exc.DatabaseError as error:
-            raise StoreError(
-                f"the catalog {self.folder.catalog} cannot be read ({error.orig}); "
-                "it is only an index: `clew doctor --rebuild` makes it again from the logs"
-            ) from error
+        with self.engine.connect() as connection:
+            if migrations.is_current(connection):
+                return
+        with backend.exclusive(self.engine, self.folder.lock, "migrate"), backend.write(self.engine) as connection:
+            migrations.migrate(connection)
 
     def read(self) -> Connection:
         """A connection for reading; use it in a `with`."""
@@ -96,43 +92,72 @@ class Store:
             with self.engine.connect() as fresh:
                 place = fresh.execute(query).first()
         if place is not None:
-            payload = self.record(place[0], place[1], RecordType.BLOB)
+            payload = self.record(place[0], place[1], RecordType.BLOB, connection)
+            if payload[1:33] != name:  # segments were numbered anew meanwhile (`clew doctor --rebuild`)
+                self.forget_segments()
+                payload = self.record(place[0], place[1], RecordType.BLOB, connection)
             domain, data = Domain(payload[0]), payload[33:]
         else:
-            file = blob.read_file(self.folder.blob, name)
+            try:
+                file = blob.read_file(self.folder.blob, name)
+            except CorruptBlob:
+                self.quarantine(name, blob.file_path(self.folder.blob, name).read_bytes())
+                raise
             if file is None:
                 raise NotFound(f"the store has no content for {name} (captured without content, or collected by gc)")
             domain, data = file
         try:
             return domain, blob.verified(name, domain, data)
         except CorruptBlob:
-            self._quarantine(name, data)
+            self.quarantine(name, data)
             raise
 
-    def _quarantine(self, name: Digest, data: bytes) -> None:
-        self.folder.quarantine.mkdir(mode=0o700, exist_ok=True)
-        (self.folder.quarantine / name.hex()).write_bytes(data)
-        path = blob.file_path(self.folder.blob, name)
-        path.unlink(missing_ok=True)
+    def quarantine(self, name: Digest, data: bytes) -> None:
+        """Put damaged bytes aside, where nothing reads them. A store that cannot be written stays as it is."""
+        try:
+            self.folder.quarantine.mkdir(mode=0o700, exist_ok=True)
+            (self.folder.quarantine / name.hex()).write_bytes(data)
+            blob.file_path(self.folder.blob, name).unlink(missing_ok=True)
+        except OSError:
+            pass  # the error that follows says what is damaged
 
-    def record(self, segment: int, offset: int, expected: RecordType) -> bytes:
-        """The payload of the record at a place in the log."""
+    def forget_segments(self) -> None:
+        """Forget which number is which segment."""
         with self._lock:
-            frame = self.segment(segment).frame(offset)
+            for file in self._segments.values():
+                file.close()
+            self._segments.clear()
+            self._stems.clear()
+
+    def record(self, segment: int, offset: int, expected: RecordType, connection: Connection | None = None) -> bytes:
+        """The payload of the record at a place in the log. CorruptBlob if it is damaged, NotFound if its segment went."""
+        with self._lock:
+            frame = self.segment(segment, connection).frame(offset)
+            if frame is None or frame.type != expected:
+                self.forget_segments()  # were they numbered anew meanwhile?
+                frame = self.segment(segment, connection).frame(offset)
             if frame is None or frame.type != expected:
                 raise CorruptBlob(f"segment {self._stems[segment]} has no whole {expected.name} record at {offset}")
             return frame.payload
 
-    def segment(self, number: int) -> SegmentFile:
+    def segment(self, number: int, connection: Connection | None = None) -> SegmentFile:
         """The open file of a segment."""
         with self._lock:
             file = self._segments.get(number)
             if file is None:
                 if number not in self._stems:
-                    with self.engine.connect() as connection:
-                        rows = connection.execute(sa.select(catalog.segment.c.id, catalog.segment.c.stem))
-                        self._stems.update((row[0], row[1]) for row in rows)
-                file = self._segments[number] = SegmentFile(self.folder.log / self._stems[number])
+                    query = sa.select(catalog.segment.c.id, catalog.segment.c.stem)
+                    with contextlib.nullcontext(connection) if connection is not None else self.read() as reading:
+                        self._stems.update((row[0], row[1]) for row in reading.execute(query))
+                stem = self._stems.get(number)
+                try:
+                    if stem is None:
+                        raise FileNotFoundError
+                    file = self._segments[number] = SegmentFile(self.folder.log / stem)
+                except FileNotFoundError:
+                    raise NotFound(
+                        f"segment {stem or number} of the log is gone (collected, or deleted by hand)"
+                    ) from None
                 if len(self._segments) > 32:
                     self._segments.popitem(last=False)[1].close()
             return file
@@ -160,7 +185,7 @@ class Store:
 
                 return encoding.decode(data, resolve)
             case Domain.TENSOR:
-                dtype, shape, elements = encoding.tensor_parts(self.blob(name, connection)[1])
+                dtype, shape, elements = tensor_parts(self.blob(name, connection)[1])
                 return encoding.Record("tensor", {"dtype": dtype, "shape": shape, "bytes": elements})
             case _:
                 return self.blob(name, connection)[1]
@@ -168,9 +193,7 @@ class Store:
     def close(self) -> None:
         """Let go of files and connections. Safe to call twice."""
         with self._lock:
-            for file in self._segments.values():
-                file.close()
-            self._segments.clear()
+            self.forget_segments()
         self.engine.dispose()
 
     def __enter__(self) -> Self:

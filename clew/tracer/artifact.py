@@ -40,9 +40,12 @@ def artifact(kind: str, value: Any, name: str | None = None) -> Named:
     """
     if kind not in KINDS:
         raise ValueError(f"unknown artifact kind {kind!r}; kinds are {', '.join(KINDS)}")
+    if name is not None:
+        ref.check_name(name and f"{kind}/{name}")
     tracer = init.ensure()
     if tracer is None:
         return Named(kind, None, name, None)
+    name = tracer.gate.name(name) if name is not None else None
     batch = tracer.gate.batch()
     around = context.enclosing()
     run_id = around.run.run_id if around is not None else tracer.process_id
@@ -54,14 +57,15 @@ def artifact(kind: str, value: Any, name: str | None = None) -> Named:
         detail = {"path": batch.inline(str(path))}
     else:
         domain, digest = batch.part(value)
-    batch.record(Artifact(kind, int(domain), digest, run_id, name, detail, used))
-    batch.commit()
-    if around is not None:
-        around.use(("declared", kind, (domain, digest), name))
     version = None
-    if name is not None:
-        store, _ = shared(tracer.folder)
-        version = ref.put(store, tracer.log, f"{kind}/{name}", kind, digest, run_id=run_id)
+    with tracer.faults.guard("clew.artifact"):
+        batch.record(Artifact(kind, int(domain), digest, run_id, name, detail, used))
+        batch.commit()
+        if around is not None:
+            around.use(("declared", kind, (domain, digest), name))
+        if name is not None:
+            store, _ = shared(tracer.folder)
+            version = ref.put(store, tracer.log, f"{kind}/{name}", kind, digest, run_id=run_id)
     return Named(kind, digest, name, version)
 
 

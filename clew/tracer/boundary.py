@@ -198,13 +198,13 @@ def stream(call: Call, body: Callable[[], Iterator[T]]) -> Iterator[T]:
             try:
                 if iterator is None:
                     iterator = iter(body())
-                chunk: Any = next(iterator, MISSING)
+                step: Any = next(iterator, MISSING)
             finally:
                 _leave(call, token)
-            if chunk is MISSING:
+            if step is MISSING:
                 break
-            chunks.append(chunk)
-            yield chunk
+            chunks.append(step)
+            yield step
     except BaseException as error:
         if isinstance(error, GeneratorExit) and iterator is not None and hasattr(iterator, "close"):
             iterator.close()
@@ -243,13 +243,13 @@ async def stream_async(call: Call, body: Callable[[], AsyncIterator[T]]) -> Asyn
             try:
                 if iterator is None:
                     iterator = aiter(body())
-                chunk: Any = await anext(iterator, MISSING)
+                step: Any = await anext(iterator, MISSING)
             finally:
                 _leave(call, token)
-            if chunk is MISSING:
+            if step is MISSING:
                 break
-            chunks.append(chunk)
-            yield chunk
+            chunks.append(step)
+            yield step
     except BaseException as error:
         if isinstance(error, GeneratorExit) and iterator is not None and hasattr(iterator, "aclose"):
             await iterator.aclose()
@@ -270,15 +270,14 @@ def begin(call: Call) -> init.Tracer | None:
                 tracer, call.kind, call.name, parent=parent, used=call.used, attributes=call.attributes
             )
             call.span.facts.update(call.facts)
-        _count(tracer, call)
+        _count(call)
     return tracer
 
 
-def _count(tracer: init.Tracer, call: Call) -> None:
+def _count(call: Call) -> None:
     """The request's digest, and how many identical requests this span path saw before it in the run."""
     assert call.span is not None
-    slots = tracer.gate.batch().slots(call.used)
-    parts = b"".join(slot.role.encode() + b"\0" + slot.digest for slot in slots)
+    parts = b"".join(slot.role.encode() + b"\0" + slot.digest for slot in call.span.slots)
     call.digest = digest(Domain.TREE, call.operation.encode() + b"\0" + parts)
     key = (call.span.path, call.digest)
     call.occurrence = next(call.span.run.calls.setdefault(key, itertools.count()))
@@ -310,9 +309,11 @@ def _finish(tracer: init.Tracer, call: Call, response: Any, *, performed: bool =
     if performed and tracer.policy is not None and call.servable:
         tracer.policy.performed(call, response)
     if not call.observed and call.span is not None:
+        slots: Iterable[Given] = ()
+        attributes: dict[str, Any] = {}
         with tracer.faults.guard("boundary response"):
             slots, attributes = call.describe(response) if call.describe else ((), {})
-            call.span.end(generated=slots, attributes=attributes)
+        call.span.end(generated=slots, attributes=attributes)
     return response
 
 
@@ -323,8 +324,8 @@ def _fail(
         tracer.policy.failed(call, error)
     if call.observed or call.span is None:
         return
+    slots: Iterable[Given] = ()
     with tracer.faults.guard("boundary failure"):
-        slots: Iterable[Given] = ()
         if chunks and call.describe:
             slots, _ = call.describe(chunks)
-        call.span.end(generated=slots, error=error)
+    call.span.end(generated=slots, error=error)

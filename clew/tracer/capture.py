@@ -6,7 +6,6 @@ it with one append. What was written is remembered, so that a text met again cos
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,11 +15,14 @@ from clew.store import blob, chain, encoding
 from clew.store.digest import Digest, Domain, digest, text_bytes
 from clew.store.log import Log, blob_frame, framed
 from clew.store.record import Artifact, Slot
+from clew.tracer import chunks
+from clew.tracer.credential import named_span
 
 Given = tuple[Any, ...]  # (role, kind, value[, name[, info]])
 
 _MEMO_CHARS = 64 << 20
 _MEMO_ITEMS = 2048
+_LISTS = 4
 _KNOWN = 1 << 19
 _CONTENT = (Domain.TEXT, Domain.VALUE, Domain.BYTES, Domain.TENSOR)
 
@@ -35,6 +37,7 @@ class Cleaner(Protocol):
     """What redacts (redaction.Redactor)."""
 
     def text(self, text: str) -> str: ...
+    def named(self, name: str, text: str) -> str: ...
     def data(self, data: bytes) -> bytes: ...
 
 
@@ -50,6 +53,7 @@ class Gate:
         self.texts: dict[str, Digest] = {}
         self.text_chars = 0
         self.inlines: dict[str, str] = {}
+        self.names: dict[str, str] = {}
         self.items: dict[int, tuple[Any, dict[str, Any], Digest]] = {}
         self.links: dict[tuple[Digest, Digest], Digest] = {}
         self._lock = threading.Lock()
@@ -58,6 +62,15 @@ class Gate:
     def batch(self) -> Batch:
         """An empty batch."""
         return Batch(self)
+
+    def name(self, name: str) -> str:
+        """A name of a span, run, session or artifact as it may be stored and shown: redacted, printable."""
+        clean = self.names.get(name)
+        if clean is None:
+            if len(self.names) > 8192:
+                self.names.clear()
+            clean = self.names[name] = storable(self.cleaner.text(name))
+        return clean
 
     def forget(self) -> None:
         """Forget what was written (after a fork, or when the log was lost): it will be written again."""
@@ -92,16 +105,18 @@ class Gate:
 class Batch:
     """What one event brings. It is the `encoding.Sink` of the event's values. For one thread."""
 
-    __slots__ = ("complete", "frames", "fresh", "gate", "items", "links", "texts")
+    __slots__ = ("complete", "content", "depth", "frames", "fresh", "gate", "items", "links", "texts")
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
+        self.content = gate.content  # False: digests of what comes next, and not the content itself
         self.frames: list[bytes] = []
         self.fresh: set[bytes] = set()
         self.texts: list[tuple[str, Digest]] = []
         self.items: list[tuple[int, tuple[Any, dict[str, Any], Digest]]] = []
         self.links: dict[tuple[Digest, Digest], Digest] = {}
         self.complete = True
+        self.depth = 0  # lists around the list that is being captured
 
     # -- encoding.Sink
 
@@ -113,7 +128,8 @@ class Batch:
         data = text_bytes(clean)
         name = digest(Domain.TEXT, data)
         self._put(Domain.TEXT, name, data)
-        self.texts.append((text, name))
+        if self.content is self.gate.content:
+            self.texts.append((text, name))
         return name
 
     def inline(self, text: str) -> str:
@@ -128,6 +144,9 @@ class Batch:
             memo[text] = clean
         return clean
 
+    def named(self, name: str, text: str) -> str:
+        return text if named_span(name, text) is None else self.gate.cleaner.named(name, text)
+
     def data(self, domain: Domain, data: bytes) -> Digest:
         if domain is Domain.BYTES:
             data = self.gate.cleaner.data(data)
@@ -139,31 +158,37 @@ class Batch:
         name = digest(Domain.VALUE, encoded)
         self._put(Domain.VALUE, name, encoded)
         fields = value.__dict__ if hasattr(value, "__dict__") else {}
-        saved = {k: copy.copy(v) if v.__class__ in (dict, list) else v for k, v in fields.items()}
-        if saved:
-            self.items.append((id(value), (value, saved, name)))
-        if not self.gate.content and kind == "document":
+        if fields and self.content is self.gate.content:
+            try:
+                self.items.append((id(value), (value, _snapshot(fields), name)))
+            except RecursionError:
+                pass  # it contains itself
+        if not self.content and kind == "document":
             self._skeleton(value, name)
         return name
 
     def seen(self, value: Any) -> Digest | None:
         entry = self.gate.items.get(id(value))
-        if entry is not None and entry[0] is value and entry[1] == value.__dict__:
-            return entry[2]
-        return None
+        if entry is None or entry[0] is not value:
+            return None
+        try:
+            return entry[2] if entry[1] == value.__dict__ else None
+        except Exception:  # an array has no truth value, an object of the program's an __eq__ of its own
+            return None
 
     def _skeleton(self, value: Any, name: Digest) -> None:
         """Without content, the join of a document to its text still needs both digests."""
         decoded = encoding.item_fields(value)
-        facts = {"text": bytes(self.text(str(decoded.get("text", "")))), "id": self.inline(str(decoded.get("id") or ""))}
+        text, own_id = str(decoded.get("text", "")), str(decoded.get("id") or "")
+        facts = {"text": bytes(self.text(text)), "id": self.inline(own_id)}
         self.record(Artifact("document", Domain.VALUE, name, b"", None, facts))
 
     def _put(self, domain: Domain, name: Digest, data: bytes) -> None:
         if name in self.gate.known or name in self.fresh:
             return
-        self.fresh.add(name)
-        if not self.gate.content and domain in _CONTENT:
+        if not self.content and domain in _CONTENT:
             return
+        self.fresh.add(name)
         if len(data) > blob.FILE_BYTES:
             blob.write_file(self.gate.blob_folder, domain, name, data)
         else:
@@ -176,11 +201,15 @@ class Batch:
         cls = value.__class__
         if cls is str:
             return _TEXT, self.gate.texts.get(value) or self.text(value)
-        if cls is list:
-            return _CHAIN, self.chain(value)
-        entry = self.gate.items.get(id(value))
-        if entry is not None and entry[0] is value and entry[1] == value.__dict__:
-            return _VALUE, entry[2]
+        if cls is list and self.depth < _LISTS:  # further down, and in a list that holds itself, a list is a value
+            self.depth += 1
+            try:
+                return _CHAIN, self.chain(value)
+            finally:
+                self.depth -= 1
+        known = self.seen(value)
+        if known is not None:
+            return _VALUE, known
         encoded, complete = encoding.encode_capture(value, self)
         if not complete:
             self.complete = False
@@ -191,6 +220,7 @@ class Batch:
     def chain(self, values: Iterable[Any]) -> Digest:
         """The digest of a list, each item captured on its own."""
         current = chain.EMPTY
+        values = chunks.joined(values, self.gate.cleaner)
         known, own, part = self.gate.links.get, self.links, self.part
         for value in values:
             domain, item = part(value)
@@ -208,7 +238,11 @@ class Batch:
         """A slot of a span from (role, kind, value[, name[, info]])."""
         value = given[2]
         domain, name = value if value.__class__ is tuple and _named(value) else self.part(value)
-        return Slot(given[0], given[1], _NUMBER[domain], name, *given[3:])
+        if len(given) == 3:
+            return Slot(given[0], given[1], _NUMBER[domain], name)
+        label = self.gate.name(given[3]) if given[3] else None
+        info = self.plain(given[4]) if len(given) > 4 and given[4] else None
+        return Slot(given[0], given[1], _NUMBER[domain], name, label, info)
 
     def slots(self, given: Iterable[Given]) -> list[Slot]:
         """Slots of a span."""
@@ -216,30 +250,43 @@ class Batch:
 
     def attributes(self, values: dict[str, Any]) -> dict[str, Any]:
         """Attributes as they may be stored: texts redacted, anything but plain values as text."""
-        memo = self.gate.inlines
+        memo = self.gate.names
         clean: dict[str, Any] = {}
         for key, value in values.items():
-            if value.__class__ is str:
+            if not self.content and (key in _TOLD or key.startswith(_TOLD_BELOW)):
+                clean[key] = str(self.part(value)[1])
+            elif value.__class__ is str:
                 known = memo.get(value)
                 clean[key] = self.plain(value) if known is None else known
             elif value is not None:
                 clean[key] = self.plain(value)
         return clean
 
-    def plain(self, value: Any) -> Any:
-        """One attribute value as it may be stored."""
+    def plain(self, value: Any, depth: int = 0) -> Any:
+        """One attribute value as it may be stored. Digests and ids, which are bytes, stay as they are."""
         cls = value.__class__
         if cls is str:
-            return self.inline(value) if len(value) < 256 else self.gate.cleaner.text(value)
-        if cls is int or cls is float or cls is bool or value is None:
+            return self.gate.name(value) if len(value) < 256 else storable(self.gate.cleaner.text(value))
+        if cls is float or cls is bool or value is None or cls is bytes or cls is Digest:
             return value
         if cls is Clean:
             return str.__str__(value)
-        if isinstance(value, (list, tuple)):
-            return [self.plain(one) for one in value]
-        if isinstance(value, dict):
-            return {str(key): self.plain(one) for key, one in value.items()}
-        return self.inline(str(value))
+        if cls is int:
+            return value if -_INT64 <= value < _INT64 else hex(value)
+        try:
+            if depth < 8 and isinstance(value, (list, tuple)):
+                return [self.plain(one, depth + 1) for one in value]
+            if depth < 8 and isinstance(value, dict):
+                return {
+                    self.gate.name(str(key)): self.plain(
+                        self.named(key, one) if key.__class__ is str and one.__class__ is str else one, depth + 1
+                    )
+                    for key, one in value.items()
+                }
+            return self.plain(str(value), depth)
+        except Exception:  # an object of the program's that cannot be read as text
+            self.complete = False
+            return encoding.qualified_name(type(value))
 
     def record(self, entry: Any) -> None:
         """Add the event's own record; it stands after the content it names."""
@@ -254,8 +301,37 @@ _TEXT, _VALUE, _CHAIN = Domain.TEXT, Domain.VALUE, Domain.CHAIN  # an enum's mem
 _NUMBER = {domain: int(domain) for domain in Domain}
 _ITEM_HEAD = bytes((0xC7, 32, int(encoding.Code.ITEM)))
 _ITEM_BYTES = 35
+_INT64 = 1 << 63
+_TOLD = frozenset((  # attributes that hold content: where content is not captured, its digest stands there
+    "db.query.text", "db.statement", "exception.message", "exception.stacktrace", "gen_ai.completion",
+    "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.prompt", "gen_ai.retrieval.documents",
+    "gen_ai.retrieval.query.text", "gen_ai.system_instructions", "gen_ai.tool.call.arguments",
+    "gen_ai.tool.call.result", "gen_ai.tool.definitions", "input.value", "output.value", "retrieval.documents",
+    "tool.parameters",
+))  # fmt: skip
+_TOLD_BELOW = (
+    "llm.input_messages", "llm.output_messages", "llm.prompt", "gen_ai.prompt.", "gen_ai.completion.",
+    "embedding.embeddings", "retrieval.documents.", "reranker.input_documents", "reranker.output_documents",
+    "reranker.query", "traceloop.entity.",
+)  # fmt: skip
 
 
 def _named(value: tuple[Any, ...]) -> bool:
     """Whether a given value is already (domain, digest)."""
     return len(value) == 2 and value[1].__class__ is Digest
+
+
+def storable(text: str) -> str:
+    """`text` as every part of the store can hold it: what has no UTF-8, and NUL, become escapes."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def _snapshot(value: Any) -> Any:
+    """A copy of dicts and lists all the way down, so that a change in place is seen."""
+    if value.__class__ is dict:
+        return {key: _snapshot(one) for key, one in value.items()}
+    if value.__class__ is list:
+        return [_snapshot(one) for one in value]
+    return value

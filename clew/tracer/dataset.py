@@ -151,7 +151,9 @@ def dataset(
     """
     if content not in CONTENT:
         raise ValueError(f"content is one of {', '.join(CONTENT)}, not {content!r}")
+    ref.check_name(name and f"dataset/{name}")
     tracer = init.ensure()
+    name = tracer.gate.name(name) if tracer is not None else name
     rows, text, where, files = _rows(source, text)
     made = Dataset(name, rows, text, key)
     if tracer is None:
@@ -161,7 +163,7 @@ def dataset(
     try:
         _store(tracer, made, content, where, files)
     except Exception as error:
-        tracer.faults.add(f"dataset {name}", error)
+        tracer.faults.add("clew.dataset", error)
     return made
 
 
@@ -170,6 +172,8 @@ def _store(tracer: init.Tracer, made: Dataset, content: str, where: str | None, 
     copied, batch = 0, tracer.gate.batch()
     leaves: list[list[bytes]] = []
     for row in rows:
+        if content == "digest":
+            made.content, batch.content = "digest", False
         before = len(batch.frames)
         value = _file_row(batch, row) if files else row
         encoded, complete = encode_capture(value, batch)
@@ -179,10 +183,10 @@ def _store(tracer: init.Tracer, made: Dataset, content: str, where: str | None, 
         leaves.append([bytes(batch.text(one)) for one in texts if isinstance(one, str) and one])
         made.row_digests.append(digest)
         copied += sum(map(len, batch.frames[before:]))
-        if content == "digest" or (content == "auto" and copied > COPY_BYTES):
+        if content == "auto" and copied > COPY_BYTES:
             made.content = "digest"
-            batch.frames = []
-        elif len(batch.frames) > _BATCH_ROWS:
+            batch.content = False
+        if len(batch.frames) > _BATCH_ROWS:
             batch.commit()
     pages = [
         batch.data(Domain.TREE, b"".join(made.row_digests[start : start + PAGE_ROWS]))
@@ -195,9 +199,6 @@ def _store(tracer: init.Tracer, made: Dataset, content: str, where: str | None, 
             detail[field] = batch.inline(value)
     if made.content == "digest":
         manifest = encode_capture(leaves, batch)[0]
-
-
-
         leaf_digest = digest_of(Domain.VALUE, manifest)
         batch.frames.append(blob_frame(Domain.VALUE, leaf_digest, manifest))
         detail["leaves"] = bytes(leaf_digest)

@@ -25,9 +25,10 @@ class Faults:
 
     def add(self, where: str, error: BaseException | str, count: int = 1) -> None:
         """Note that something went wrong at `where`. Never raises."""
-        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         try:
-            text = self.redact(text)[:500]
+            text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+            text = _storable(self.redact(text))[:500]
+            where = _storable(self.redact(where))[:200]
         except Exception:  # an error whose text cannot be cleaned is named by its type alone
             text = type(error).__name__
         with self._lock:
@@ -36,7 +37,8 @@ class Faults:
             first = where not in self._announced
             self._announced.add(where)
         if first:
-            logger.warning("clew: %s failed and was left out of the trace: %s (counted; see `clew doctor`)", where, text)
+            said = "clew: %s failed and was left out of the trace: %s (counted; see `clew doctor`)"
+            logger.warning(said, where, text)
 
     def take(self) -> dict[str, tuple[int, str]]:
         """The counts so far; they begin again at nothing."""
@@ -63,3 +65,7 @@ class Faults:
             yield
         except Exception as error:
             self.add(where, error)
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

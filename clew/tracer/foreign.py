@@ -72,7 +72,7 @@ class ForeignSpans:
                 run.run_id,
                 kind_of(attributes, span.kind),
                 batch.plain(span.name),
-                f"{owner.path}/{span.name}" if owner else span.name,
+                f"{owner.path}/{batch.plain(span.name)}" if owner else batch.plain(span.name),
                 span.start_time or 0,
                 [],
                 batch.attributes(attributes),
@@ -89,7 +89,7 @@ class ForeignSpans:
         attributes = batch.attributes(dict(span.attributes or {}))
         status = "error" if span.status.status_code is StatusCode.ERROR else "ok"
         if span.status.description:
-            attributes["exception.message"] = batch.plain(span.status.description)
+            attributes.update(batch.attributes({"exception.message": span.status.description}))
         events = [[batch.plain(e.name), e.timestamp, batch.attributes(dict(e.attributes or {}))] for e in span.events]
         links = [
             (link.context.trace_id.to_bytes(16, "big"), link.context.span_id.to_bytes(8, "big"), "link")

@@ -24,7 +24,8 @@ class BackgroundIndexing:
         self._tracer = tracer
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
-        self._stopped = False
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
         self._last = 0.0
         self._behind_since = 0.0
 
@@ -34,22 +35,23 @@ class BackgroundIndexing:
         self._last = now
         if not self._behind_since:
             self._behind_since = now
-            if self._thread is None and not self._stopped:
-                self._thread = threading.Thread(target=self._work, name="clew-index", daemon=True)
-                self._thread.start()
+            with self._lock:
+                if self._thread is None and not self._stop.is_set():
+                    self._thread = threading.Thread(target=self._work, name="clew-index", daemon=True)
+                    self._thread.start()
             self._wake.set()
 
     def _work(self) -> None:
-        while not self._stopped:
+        while not self._stop.is_set():
             self._wake.wait()
-            while not self._stopped:
+            while not self._stop.is_set():
                 now = time.monotonic()
                 if now - self._last >= QUIET_SECONDS or now - self._behind_since >= LAG_SECONDS:
                     break
-                time.sleep(QUIET_SECONDS / 2)
+                self._stop.wait(QUIET_SECONDS / 2)
             self._wake.clear()
             self._behind_since = 0.0
-            if not self._stopped:
+            if not self._stop.is_set():
                 with self._tracer.faults.guard("background indexing"):
                     self.run_now(wait=False)
 
@@ -62,7 +64,9 @@ class BackgroundIndexing:
 
     def stop(self) -> None:
         """No more background work; what is not indexed yet is left to the next query."""
-        self._stopped = True
+        self._stop.set()
         self._wake.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(5.0)
+        with self._lock:
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(5.0)

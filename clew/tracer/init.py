@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clew.store.errors import AlreadyInitialized, ClewError, NotInitialized, StoreUnwritable
+import msgspec
+
+from clew.store.errors import AlreadyInitialized, NotInitialized, StoreUnwritable
 from clew.store.folder import Folder, writing_to
 from clew.store.identifier import uuid7
 from clew.store.log import Log
@@ -63,6 +65,7 @@ class Tracer:
             self.folder.log, process_id=self.process_run.run_id, version=VERSION, project=settings.project
         )
         self.gate = Gate(self.log, redactor, self.folder.blob, content=settings.capture)
+        self.log.removed = self._log_removed
         self.provider: Provider = Provider(ForeignSpans(self), self.faults.add, version=VERSION)
         self.bridge: Bridge = Bridge(self.provider)
         self.process = Reproducibility(self)
@@ -88,7 +91,7 @@ class Tracer:
             self.log.append_record(self.process_run.record(self.process_id))
             self.process.start()
         self.gate.written = self.indexing.touch
-        writing_to(self.folder.path)
+        writing_to(self.folder.path, self.process.wait)
 
     def run_ended(self, run: OpenRun) -> None:
         """A run's root span ended; what went wrong so far is written beside it."""
@@ -101,8 +104,16 @@ class Tracer:
         if counts:
             try:
                 self.log.append_record(Lost(time.time_ns(), counts))
-            except StoreUnwritable:
+            except (StoreUnwritable, OSError):
                 self.faults.put_back(counts)
+
+    def _log_removed(self, stem: Path) -> None:
+        """The segment was deleted under us: begin again, so that later records do not lean on what it held."""
+        self.gate.forget()
+        self.faults.add("log segment deleted while it was written", f"{stem.name} is gone, with what it held")
+        with self.faults.guard("process record"):
+            record = self.process_run.record(self.process_id)
+            self.log.append_record(msgspec.structs.replace(record, facets=dict(self.process.facets)))
 
     def flush(self) -> None:
         """Until everything this process did is in the catalog. Raises StoreError if the store cannot take it."""
@@ -121,6 +132,8 @@ class Tracer:
         with self.faults.guard("OpenTelemetry bridge"):
             self.bridge.uninstall()
         self.seal()
+        if self in _tracers:
+            _tracers.remove(self)
 
     def seal(self) -> None:
         """The end of the process: no more background work, the log's segment complete."""
@@ -140,8 +153,6 @@ class Tracer:
         self.indexing = BackgroundIndexing(self)
         self.gate.written = self.indexing.touch
         with self.faults.guard("process record"):
-            import msgspec
-
             record = self.process_run.record(self.process_id)
             self.log.append_record(msgspec.structs.replace(record, facets=dict(facets)))
 
@@ -248,8 +259,8 @@ def _at_exit() -> None:
     if tracer is not None:
         try:
             tracer.seal()
-        except ClewError:
-            pass
+        except Exception as error:  # the program is over; its exit status is its own
+            tracer.faults.add("end of the process", error)
 
 
 def _after_fork() -> None:

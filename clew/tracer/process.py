@@ -87,8 +87,16 @@ def _environment(batch: Batch) -> Facet:
 
 
 def _entry(batch: Batch) -> Facet:
-    found = entry.capture()
-    return process_name(), msgspec.to_builtins(found), {}
+    found = msgspec.to_builtins(entry.capture())
+    for arguments in ("argv", "orig_argv"):
+        found[arguments] = _without_secrets(batch, found[arguments])
+    return process_name(), found, {}
+
+
+def _without_secrets(batch: Batch, arguments: list[str]) -> list[str]:
+    """Arguments of which `--password` and its like make the next one secret."""
+    pairs = zip(["", *arguments], arguments, strict=False)
+    return [batch.named(before.lstrip("-"), one) if before.startswith("-") else one for before, one in pairs]
 
 
 def _principal(batch: Batch) -> Facet:

@@ -52,7 +52,19 @@ _CLIENT = {"llm", "embedding", "retriever", "reranker"}
 class OpenRun:
     """The run that a span belongs to. `span` is its root, None for the process run."""
 
-    __slots__ = ("_attributes", "answer", "calls", "name", "parent", "project", "run_id", "seeds", "session", "span", "started_ns")
+    __slots__ = (
+        "_attributes",
+        "answer",
+        "calls",
+        "name",
+        "parent",
+        "project",
+        "run_id",
+        "seeds",
+        "session",
+        "span",
+        "started_ns",
+    )
 
     def __init__(
         self, run_id: bytes, name: str, session: str | None, parent: OpenRun | None, project: str = ""
@@ -117,6 +129,7 @@ class OpenSpan:
         "parent",
         "path",
         "run",
+        "slots",
         "span_id",
         "start_ns",
         "trace_id",
@@ -136,16 +149,21 @@ class OpenSpan:
         attributes: dict[str, Any] | None = None,
     ) -> None:
         """`run` opens a run of which this is the root; `step` is this span's part of the span path, if not `name`."""
+        name = tracer.gate.name(name)
         self.tracer = tracer
         self.kind = kind
         self.name = name
         self.parent = parent
         self.facts: dict[str, Any] = {}  # what observers and boundaries tell each other; not recorded
+        self.slots: list[Slot] = []  # what it used when it began: the request of a boundary
         self._ended = False
         self._late: list[Given] = []
         self._pairs: list[Derivation] = []
         opens = run is not None
-        self.run = run if run is not None else parent.run if parent else tracer.process_run
+        if run is not None:
+            run.name = tracer.gate.name(run.name)
+            run.session = tracer.gate.name(run.session) if run.session is not None else None
+        self.run: OpenRun = run if run is not None else parent.run if parent else tracer.process_run
         own = self.run.attributes(kind).copy()
         if attributes:
             own.update(attributes)
@@ -162,8 +180,8 @@ class OpenSpan:
         self.trace_id = ids.trace_id.to_bytes(16, "big")
         self.span_id = ids.span_id.to_bytes(8, "big")
         self.start_ns = self.otel.start_time or time.time_ns()
-        step = step or name
-        self.path = f"{parent.path}/{step}" if parent else step
+        step = tracer.gate.name(step) if step else name
+        self.path: str = f"{parent.path}/{step}" if parent else step
         if opens:
             self.run.span = self
         self._log_start(above, used, own, opens)
@@ -172,8 +190,9 @@ class OpenSpan:
         tracer = self.tracer
         try:
             batch = tracer.gate.batch()
-            slots = batch.slots(used)
+            slots = self.slots = batch.slots(used)
             if opens:
+                self.run.seeds = batch.plain(self.run.seeds)
                 batch.record(self.run.record(tracer.process_id))
             batch.record(
                 SpanStart(
@@ -237,9 +256,11 @@ class OpenSpan:
         late = self._late
         if error is not None and status == "error":
             values["error.type"] = type(error).__qualname__
-            values["exception.message"] = str(error)[:2000]
-            late = [*late, ("traceback", "value", "".join(traceback.format_exception(error)))]
+            message, trace = _told(error)
+            values["exception.message"] = tracer.gate.cleaner.text(message)[:2000]
+            late = [*late, ("traceback", "value", trace)]
         end_ns = time.time_ns()
+        name = tracer.gate.name(name) if name is not None else None
         try:
             batch = tracer.gate.batch()
             out, more = batch.slots(generated), batch.slots(late)
@@ -279,6 +300,18 @@ class OpenSpan:
             self.otel.end(end_ns)
         except Exception as failure:
             tracer.faults.add("OpenTelemetry span end", failure)
+
+
+def _told(error: BaseException) -> tuple[str, str]:
+    """Message and traceback of an exception, whose own methods may fail."""
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message cannot be read)"
+    try:
+        return message, "".join(traceback.format_exception(error))
+    except Exception:
+        return message, type(error).__qualname__
 
 
 def status_of(error: BaseException) -> str:

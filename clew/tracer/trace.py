@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from clew.tracer import context, init
+from clew.tracer import chunks, context, init
 from clew.tracer.capture import Given
 from clew.tracer.span import OpenSpan
 
@@ -72,8 +72,8 @@ def trace(name: str | None = None, /, *, kind: str = "chain") -> TracedBlock: ..
 def trace(function: Any = None, /, *, kind: str = "chain") -> Any:
     """A span around a function (`@clew.trace`, `@clew.trace("name", kind="tool")`) or a block (`with clew.trace("x")`).
 
-    Arguments and the returned value are captured; of a generator, the list of what it yielded. Where `clew.init` was not
-    called, or clew is switched off, the function runs as if it were not decorated.
+    Arguments and the returned value are captured; of a generator, the list of what it yielded. Where `clew.init` was
+    not called, or clew is switched off, the function runs as if it were not decorated.
     """
     if function is None or isinstance(function, str):
         return TracedBlock(function, kind)
@@ -101,21 +101,32 @@ def _traced(function: Any, name: str | None, kind: str) -> Any:
         @functools.wraps(function)
         async def stream_async(*arguments: Any, **named: Any) -> AsyncIterator[Any]:
             span = begin(arguments, named)
-            chunks: list[Any] = []
-            iterator = function(*arguments, **named)
+            yielded: list[Any] = []
+            iterator: Any = None
+            sent: Any = None
+            thrown: BaseException | None = None
             try:
+                iterator = function(*arguments, **named)
                 while True:
                     with context.current(span):
-                        chunk = await anext(iterator, _END)
-                    if chunk is _END:
-                        break
-                    chunks.append(chunk)
-                    yield chunk
+                        step = iterator.asend(sent) if thrown is None else iterator.athrow(thrown)
+                        try:
+                            chunk = await step
+                        except StopAsyncIteration:
+                            break
+                    yielded.append(chunk)
+                    sent = thrown = None
+                    try:
+                        sent = yield chunk
+                    except GeneratorExit:
+                        await iterator.aclose()
+                        raise
+                    except BaseException as error:
+                        thrown = error
             except BaseException as error:
-                await iterator.aclose()
-                _close(span, chunks, error)
+                _close_stream(span, yielded, error)
                 raise
-            _close(span, chunks)
+            _close_stream(span, yielded)
 
         return stream_async
     if inspect.isgeneratorfunction(function):
@@ -123,23 +134,32 @@ def _traced(function: Any, name: str | None, kind: str) -> Any:
         @functools.wraps(function)
         def stream(*arguments: Any, **named: Any) -> Iterator[Any]:
             span = begin(arguments, named)
-            chunks: list[Any] = []
-            iterator = function(*arguments, **named)
+            yielded: list[Any] = []
             sent: Any = None
+            thrown: BaseException | None = None
             try:
+                iterator = function(*arguments, **named)
                 while True:
                     with context.current(span):
                         try:
-                            chunk = iterator.send(sent)
+                            chunk = iterator.send(sent) if thrown is None else iterator.throw(thrown)
                         except StopIteration as stop:
-                            _close(span, chunks)
-                            return stop.value  # noqa: B901 - the generator's own return value
-                    chunks.append(chunk)
-                    sent = yield chunk
+                            returned = stop.value
+                            break
+                    yielded.append(chunk)
+                    sent = thrown = None
+                    try:
+                        sent = yield chunk
+                    except GeneratorExit:
+                        iterator.close()
+                        raise
+                    except BaseException as error:
+                        thrown = error
             except BaseException as error:
-                iterator.close()
-                _close(span, chunks, error)
+                _close_stream(span, yielded, error)
                 raise
+            _close_stream(span, yielded)
+            return returned
 
         return stream
     if inspect.iscoroutinefunction(function):
@@ -190,3 +210,12 @@ def _open(name: str, kind: str, used: list[Given]) -> OpenSpan | None:
 def _close(span: OpenSpan | None, value: Any, error: BaseException | None = None) -> None:
     if span is not None:
         span.end(generated=[] if value is _END else [("return", "value", value)], error=error)
+
+
+def _close_stream(span: OpenSpan | None, yielded: list[Any], error: BaseException | None = None) -> None:
+    if span is None:
+        return
+    value: Any = chunks.REFUSED
+    with span.tracer.faults.guard("chunks of a stream"):
+        value = chunks.safe(yielded, span.tracer.gate.cleaner)
+    _close(span, value, error)

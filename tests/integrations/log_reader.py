@@ -102,7 +102,11 @@ class Content:
         return encoding.decode(self.blobs[name], self._part)
 
     def _part(self, code: encoding.Code, name: Digest) -> Any:
-        domain = {encoding.Code.TEXT: Domain.TEXT, encoding.Code.BYTES: Domain.BYTES, encoding.Code.TENSOR: Domain.TENSOR}
+        domain = {
+            encoding.Code.TEXT: Domain.TEXT,
+            encoding.Code.BYTES: Domain.BYTES,
+            encoding.Code.TENSOR: Domain.TENSOR,
+        }
         return self._value(domain.get(code, Domain.VALUE), name)
 
 

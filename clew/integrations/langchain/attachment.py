@@ -6,32 +6,18 @@ Framework objects may be unhashable (pydantic models are), so a `WeakKeyDictiona
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from types import FunctionType, ModuleType
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+_SCALARS = frozenset((str, int, float, bool, bytes))
+_CLOSED = frozenset((type, FunctionType, ModuleType))
 _SMALL = 64
 _DEPTH = 4
-_SERVICES = frozenset(
-    [
-        "httpx",
-        "requests",
-        "urllib3",
-        "aiohttp",
-        "openai",
-        "anthropic",
-        "cohere",
-        "boto3",
-        "botocore",
-        "google",
-        "grpc",
-        "threading",
-        "_thread",
-        "asyncio",
-        "concurrent",
-        "logging",
-    ]
+_SERVICES = (
+    " httpx requests urllib3 aiohttp openai anthropic cohere boto3 botocore google grpc threading _thread asyncio "
+    "concurrent logging "
 )
 
 
@@ -78,7 +64,7 @@ class Derived(Generic[T]):
         """The value for `owner` as it is now."""
         kept = self._kept.of(owner)
         leaves = _leaves(owner)
-        if kept and len(kept[0][0]) == len(leaves) and all(map(_same, kept[0][0], leaves)):
+        if kept and _equal(kept[0][0], leaves):
             return kept[0][1]
         value = self._make(owner)
         kept[:] = [(leaves, value)]
@@ -87,45 +73,46 @@ class Derived(Generic[T]):
 
 def is_service(value: object) -> bool:
     """Whether an object is a client, a lock or a logger: how something is reached, not what it is."""
-    return type(value).__module__.split(".")[0] in _SERVICES
+    return f" {type(value).__module__.split('.')[0]} " in _SERVICES
 
 
 def _leaves(owner: object) -> list[object]:
+    """The scalars an object holds, and what tells each other part from every other."""
     leaves: list[object] = []
     waiting: list[tuple[object, int]] = [(owner, 0)]
     for value, depth in waiting:  # grows while it is read
         for part in _parts(value):
-            leaves.append(_leaf(part))
-            if depth < _DEPTH and len(waiting) < 256 and _holds(part):
+            cls = part.__class__
+            if part is None or cls in _SCALARS:
+                leaves.append(part)
+                continue
+            leaves.append(_reference(part))
+            closed = cls in _CLOSED or cls.__module__ == "numpy" or is_service(part)
+            if not closed and depth < _DEPTH and len(waiting) < 256:
                 waiting.append((part, depth + 1))
     return leaves
 
 
-def _leaf(part: object) -> object:
-    """What tells a part from every other, without keeping it alive: it may hold the owner itself."""
-    if part is None or isinstance(part, (str, int, float, bytes)):
-        return part
+def _reference(part: object) -> object:
+    """Never the part itself: it may hold its owner, which would then live for ever."""
     try:
         return weakref.ref(part)  # one and the same as long as the part lives
     except TypeError:
         return id(part)
 
 
-def _same(a: object, b: object) -> bool:
-    return a is b or (type(a) is type(b) and not isinstance(a, weakref.ref) and a == b)
-
-
-def _parts(value: object) -> Iterator[object]:
-    if isinstance(value, dict):
-        yield from value.values() if len(value) <= _SMALL else (len(value),)
-    elif isinstance(value, (list, tuple)):
-        yield from value if len(value) <= _SMALL else (len(value),)
-    else:
-        yield from (getattr(value, "__dict__", None) or {}).values()
-        yield from (getattr(value, "__pydantic_private__", None) or {}).values()
-
-
-def _holds(value: object) -> bool:
-    if value is None or isinstance(value, (str, int, float, bytes, type, FunctionType, ModuleType)):
+def _equal(before: list[object], now: list[object]) -> bool:
+    try:
+        return before == now
+    except Exception:  # two arrays, which have no one truth: another array was set
         return False
-    return type(value).__module__ != "numpy" and not is_service(value)
+
+
+def _parts(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values() if len(value) <= _SMALL else (len(value),)
+    if isinstance(value, (list, tuple)):
+        return value if len(value) <= _SMALL else (len(value),)
+    fields = getattr(value, "__dict__", None)
+    private = getattr(value, "__pydantic_private__", None)
+    return [*(fields or {}).values(), *private.values()] if private else (fields or {}).values()

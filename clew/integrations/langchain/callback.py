@@ -7,7 +7,6 @@ a context here: handlers may run in another task or a copied context than the co
 from __future__ import annotations
 
 import functools
-import json
 import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -15,25 +14,15 @@ from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from clew.integrations.langchain import document, inference, message, open_runs, payload  # noqa: F401 - items
-from clew.integrations.langchain import run as run_cell
-from clew.integrations.langchain.template import template_of
-from clew.store.identifier import uuid7
-from clew.tracer import context, init
+from clew.integrations.langchain import document, inference, message, open_runs, payload, run, template
+from clew.integrations.langchain.constant import Constant
+from clew.tracer import init
 from clew.tracer.capture import Given
-from clew.tracer.span import OpenRun, OpenSpan, status_of
+from clew.tracer.span import OpenSpan, status_of
+
+__all__ = ["Kind", "LangChainObserver", "message"]  # importing `message` makes messages items
 
 _LATE: dict[str, Any] = {"input": ""}  # what LangChain says a streamed chain's input is, until it ends
-_FRAMEWORK_TAGS = ("seq:step:", "graph:step:", "map:key:")
-_FRAMEWORK_KEYS = ("langgraph_", "ls_", "lc_", "checkpoint_", "langsmith", "__")
-_FRAMEWORK_METADATA = frozenset(("thread_id", "task_id", "run_id", "assistant_id", "graph_id", "session_id", "user_id"))
-
-
-class Scope(NamedTuple):
-    """The user's tags and metadata keys around a run: children inherit them, and do not record them again."""
-
-    tags: tuple[str, ...]
-    keys: tuple[str, ...]
 
 
 class Kind(NamedTuple):
@@ -92,7 +81,7 @@ class LangChainObserver(BaseCallbackHandler):
         try:
             metadata = metadata or {}
             name = name or _class_name(serialized) or "RunnableCallable"
-            parent, top = _parent(parent_run_id)
+            parent, top = open_runs.parent(parent_run_id)
             late = inputs == _LATE if inputs.__class__ is dict else False
             if run_type is None:
                 kind, used, attributes, step = self.chain(name, None if late else inputs, metadata, parent)
@@ -101,20 +90,21 @@ class LangChainObserver(BaseCallbackHandler):
                 if kind == "workflow":
                     attributes["gen_ai.workflow.name"] = name
             elif run_type == "prompt":
-                kind, used, attributes, step = "prompt", _prompt_slots(serialized, inputs, name), {}, None
+                kind, used, attributes, step = "prompt", template.slots(serialized, inputs, name), {}, None
                 attributes["gen_ai.prompt.name"] = metadata.get("lc_hub_repo")
                 attributes["gen_ai.prompt.version"] = metadata.get("lc_hub_commit_hash")
             elif run_type == "llm":  # a model that answers without text, such as a decision model
-                request = inference.Request(serialized, metadata, {}, None)
-                kind, name, attributes, step = "llm", request.name if request.name != "model" else name, {}, None
-                attributes.update(request.attributes)
+                request = inference.request(serialized, metadata, {})
+                kind, attributes, step = "llm", request.attributes, None
+                name = name if request.name == "model" else request.name
                 used = [("input", "value", payload.bare(inputs)), *request.slots]
             else:
                 kind, used, attributes, step = "chain", [] if late else payload.slots(inputs, "input"), {}, None
-            run = _run(tracer, name, metadata, parent) if top and kind == "workflow" else None
-            span = _open(tracer, kind, name, run_id, parent, tags, metadata, used, attributes, step, run)
+            opens = open_runs.new_run(tracer, name, metadata, parent) if top and kind == "workflow" else None
+            span = open_runs.start(tracer, kind, name, run_id, parent, tags, metadata, used, attributes, step, opens)
             if late:
                 span.facts["late"] = inputs
+                span.facts["inner runs"] = set()
             self.begun(span, metadata)
         except Exception as error:
             tracer.faults.add("LangChain on_chain_start", error)
@@ -131,8 +121,8 @@ class LangChainObserver(BaseCallbackHandler):
                 span.run.answer = batch.slots(answer)
                 batch.commit()
             status = self.status(span, None)
-            if status == "ok" and "late" in span.facts and span.facts.get("closed"):
-                status = "closed_early"  # LangChain ends a chain whose consumer went away as if it were complete
+            if status == "ok" and (span.facts.get("inner runs") or span.facts.get("closed")):
+                status = "closed_early"  # LangChain ends a stream whose reader went away as if it were complete
             self._end(span, generated, status)
         except Exception as error:
             _fault(span, "on_chain_end", error)
@@ -151,7 +141,9 @@ class LangChainObserver(BaseCallbackHandler):
             value = payload.bare(outputs)
             return [("messages", "message", value) if isinstance(value, list) else ("prompt", "value", value)]
         if span.kind == "llm":
-            return [("message", "message", outputs, None, {"index": 0})]
+            generated, attributes = inference.decided(outputs)
+            span.attributes(attributes)
+            return generated
         return self.outputs(span, outputs)
 
     # -- models
@@ -202,13 +194,14 @@ class LangChainObserver(BaseCallbackHandler):
             return
         try:
             metadata = metadata or {}
-            request = inference.Request(serialized, metadata, more.get("invocation_params") or {}, name)
+            request = inference.request(serialized, metadata, more.get("invocation_params") or {})
             used += request.slots
             attributes = request.attributes
             if used[0][0] == "prompt":
                 attributes["gen_ai.operation.name"] = "text_completion"
-            parent, _ = _parent(parent_run_id)
-            _open(tracer, "llm", request.name, run_id, parent, tags, metadata, used, attributes)
+            parent, _ = open_runs.parent(parent_run_id)
+            open_runs.start(tracer, "llm", name or request.name, run_id, parent, tags, metadata, used, attributes)
+            run.announce(run_id)  # the boundary may be handed no run manager
         except Exception as error:
             tracer.faults.add("LangChain model start", error)
 
@@ -272,7 +265,7 @@ class LangChainObserver(BaseCallbackHandler):
             tool = serialized.get("name") or name or "tool"
             description = serialized.get("description")
             used = [
-                ("tool", "tool", {"name": tool, "description": description}, tool),
+                ("tool", "tool", _tool(tool, description), tool),
                 ("arguments", "value", inputs if inputs is not None else input_str),
             ]
             attributes = {
@@ -281,8 +274,8 @@ class LangChainObserver(BaseCallbackHandler):
                 "gen_ai.tool.call.id": tool_call_id,
                 "gen_ai.tool.description": description,
             }
-            parent, _ = _parent(parent_run_id)
-            _open(tracer, "tool", name or tool, run_id, parent, tags, metadata or {}, used, attributes)
+            parent, _ = open_runs.parent(parent_run_id)
+            open_runs.start(tracer, "tool", name or tool, run_id, parent, tags, metadata or {}, used, attributes)
         except Exception as error:
             tracer.faults.add("LangChain on_tool_start", error)
 
@@ -338,9 +331,10 @@ class LangChainObserver(BaseCallbackHandler):
                 "db.system.name": metadata.get("ls_vector_store_provider"),
                 "langchain.embedding.provider": metadata.get("ls_embedding_provider"),
             }
-            parent, _ = _parent(parent_run_id)
+            parent, _ = open_runs.parent(parent_run_id)
             used = [("query", "value", query)]
-            _open(tracer, "retriever", name, run_id, parent, tags, metadata, used, attributes)
+            open_runs.start(tracer, "retriever", name, run_id, parent, tags, metadata, used, attributes)
+            run.announce(run_id)  # as for models
         except Exception as error:
             tracer.faults.add("LangChain on_retriever_start", error)
 
@@ -350,10 +344,7 @@ class LangChainObserver(BaseCallbackHandler):
             return
         try:
             scores = span.facts.get("scores") or ()
-            generated: list[Given] = []
-            for rank, found in enumerate(documents):
-                score = scores[rank] if rank < len(scores) else _score(found.metadata)
-                generated.append(("documents", "document", found, None, _place(rank, score)))
+            generated = document.slots(documents, scores)
             self._end(span, generated, "ok", {"clew.document.count": len(generated)})
         except Exception as error:
             _fault(span, "on_retriever_end", error)
@@ -392,96 +383,13 @@ class LangChainObserver(BaseCallbackHandler):
 
     def left_by(self, span: OpenSpan, error: BaseException) -> list[Given]:
         """What a run that ended by an exception generated all the same."""
-        return span.facts.get("generated", [])
-
-
-def _open(
-    tracer: init.Tracer,
-    kind: str,
-    name: str,
-    run_id: UUID,
-    parent: OpenSpan | None,
-    tags: list[str] | None,
-    metadata: dict[str, Any],
-    used: list[Given],
-    attributes: dict[str, Any],
-    step: str | None = None,
-    run: OpenRun | None = None,
-) -> OpenSpan:
-    around: Scope = (parent.facts.get("langchain") if parent is not None else None) or _NOTHING
-    scope, key = _scope(around, tags, metadata)
-    if scope is not around:
-        if scope.tags != around.tags:
-            attributes["tag.tags"] = list(scope.tags)
-        if scope.keys != around.keys:
-            own = {one: metadata[one] for one in scope.keys if one not in around.keys}
-            if own:
-                attributes["metadata"] = json.dumps(own, default=_type_name, ensure_ascii=False)
-        if "user_id" in metadata and around is _NOTHING:
-            attributes["user.id"] = str(metadata["user_id"])
-    if key is not None:  # a RunnableParallel's own name for this branch
-        step = f"{step or name}[{key}]"
-    span = OpenSpan(tracer, kind, name, parent=parent, run=run, step=step, used=used, attributes=attributes)
-    span.facts["langchain"] = scope
-    open_runs.add(run_id, span)
-    if kind in ("llm", "retriever"):
-        run_cell.announce(run_id)  # the boundary may be handed no run manager
-    return span
-
-
-def _parent(parent_run_id: UUID | None) -> tuple[OpenSpan | None, bool]:
-    """The span above, and whether the run is the topmost of LangChain's here."""
-    if parent_run_id is not None:
-        found = open_runs.span_of(parent_run_id)
-        if found is not None:
-            return found, False
-    around = context.enclosing()
-    return around, around is None or "langchain" not in around.facts
-
-
-def _run(tracer: init.Tracer, name: str, metadata: dict[str, Any], above: OpenSpan | None) -> OpenRun:
-    session = metadata.get("thread_id") or metadata.get("session_id") or metadata.get("conversation_id")
-    if session is None and above is not None:
-        session = above.run.session
-    session = None if session is None else str(session)
-    return OpenRun(uuid7(), name, session, above.run if above else None, tracer.settings.project)
-
-
-_NOTHING = Scope((), ())
-
-
-def _scope(around: Scope, tags: list[str] | None, metadata: dict[str, Any]) -> tuple[Scope, str | None]:
-    """The scope of a run (the one around, if nothing is new), and its RunnableParallel key."""
-    key = None
-    own: list[str] = []
-    for tag in tags or ():
-        if not tag.startswith(_FRAMEWORK_TAGS):
-            own.append(tag)
-        elif tag.startswith("map:key:"):
-            key = tag[8:]
-    keys = _user_keys(tuple(metadata))
-    if keys == around.keys and len(own) == len(around.tags) and tuple(own) == around.tags:
-        return around, key
-    return Scope(tuple(own), keys), key
+        found: list[Given] = span.facts.get("generated", [])
+        return found
 
 
 @functools.lru_cache(maxsize=1024)
-def _user_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(key for key in keys if not key.startswith(_FRAMEWORK_KEYS) and key not in _FRAMEWORK_METADATA)
-
-
-def _prompt_slots(serialized: dict[str, Any] | None, inputs: Any, name: str) -> list[Given]:
-    slots: list[Given] = []
-    template = template_of(serialized)
-    if template is not None:
-        slots.append(("template", "prompt", {"messages": template.messages}, name))
-        slots.extend((variable, "value", value) for variable, value in template.partial.items())
-    if isinstance(inputs, dict):
-        slots.extend((str(variable), "value", value) for variable, value in inputs.items())
-    else:  # LangChain takes the value of a sole variable bare
-        variables = template.variables if template is not None else []
-        slots.append((variables[0] if len(variables) == 1 else "input", "value", inputs))
-    return slots
+def _tool(name: str, description: str | None) -> Constant:
+    return Constant({"name": name, "description": description})
 
 
 def _late_inputs(span: OpenSpan, told: dict[str, Any]) -> None:
@@ -505,19 +413,5 @@ def _fault(span: OpenSpan, where: str, error: Exception) -> None:
 def _class_name(serialized: dict[str, Any] | None) -> str | None:
     if not serialized:
         return None
-    return serialized.get("name") or (serialized.get("id") or [None])[-1]
-
-
-def _score(metadata: dict[str, Any]) -> Any:
-    for key in ("relevance_score", "score", "_score"):
-        if isinstance(metadata.get(key), (int, float)):
-            return metadata[key]
-    return None
-
-
-def _place(rank: int, score: Any) -> dict[str, Any]:
-    return {"rank": rank} if score is None else {"rank": rank, "score": float(score)}
-
-
-def _type_name(value: Any) -> str:
-    return str(value) if isinstance(value, UUID) else f"<{type(value).__qualname__}>"
+    name = serialized.get("name") or (serialized.get("id") or [None])[-1]
+    return None if name is None else str(name)

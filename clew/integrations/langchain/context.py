@@ -38,7 +38,8 @@ def carry(tracer: Tracer, module: ModuleType, framework: str) -> Callable[[], No
     """
     original = getattr(module, _PLACE, None)
     if not callable(original):
-        tracer.faults.add(f"{framework} context moved", f"{module.__name__}.{_PLACE} is not there: explicit parents only")
+        where = f"{module.__name__}.{_PLACE}"
+        tracer.faults.add(f"{framework} context moved", f"{where} is not there: explicit parents only")
         return _nothing
     on = [True]
 

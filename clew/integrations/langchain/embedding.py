@@ -14,9 +14,9 @@ from langchain_core.embeddings import Embeddings
 
 from clew.integrations.langchain import seam
 from clew.integrations.langchain.seam import Family, Function, Wrap
-from clew.integrations.langchain.space import space_of
+from clew.integrations.langchain.space import model_slot
 from clew.store.digest import Domain
-from clew.store.encoding import tensor_bytes
+from clew.store.tensor import tensor_bytes
 from clew.tracer import boundary, init
 from clew.tracer.boundary import Call
 from clew.tracer.capture import Given
@@ -64,20 +64,15 @@ def notice(embeddings: object) -> None:
         here.cover_duck(type(embeddings), METHODS)
 
 
-def model_slot(embeddings: object) -> Given:
-    """The slot that names the embedding space."""
-    return ("model", "model", space_of(embeddings), type(embeddings).__name__)
-
-
 def _call(self: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
     """The call; None where it passes unseen: nothing acts here, or it is the inner half of an open one."""
     tracer = seam.acting()
     if tracer is None or boundary.is_open(KIND, self):
         return None
-    return seam.described(tracer, "embedding request", lambda: _described(self, name, args, kwargs))
+    return seam.described(tracer, "embedding request", lambda: _described(tracer, self, name, args, kwargs))
 
 
-def _described(self: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+def _described(tracer: init.Tracer, self: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
     given = args[0] if args else next(iter(kwargs.values()), ())
     texts = (given,) if isinstance(given, str) else tuple(given)
     model = next((m for m in (getattr(self, key, None) for key in ("model", "model_name")) if isinstance(m, str)), None)
@@ -87,7 +82,7 @@ def _described(self: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, An
         name.removeprefix("a"),
         self,
         name=f"embeddings {model or title}",
-        used=[("texts", "value", texts), model_slot(self)],
+        used=[("texts", "value", texts), model_slot(tracer.gate, self)],
         describe=_vectors,
         attributes={"gen_ai.request.model": model, "embedding.model_name": model or title},
     )

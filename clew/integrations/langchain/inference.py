@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from collections import OrderedDict
+from typing import Any, NamedTuple
 
+from clew.integrations.langchain.constant import Constant, constant
 from clew.tracer.capture import Given
 
 PROVIDERS = {
@@ -32,37 +35,69 @@ _PARAMETERS = (
     ("n", "gen_ai.request.choice.count"),
 )
 _NOT_PARAMETERS = frozenset(("tools", "functions"))
+_TOLD = ("ls_provider", "ls_model_name", *("ls_" + key for key, _ in _PARAMETERS))
+_REMEMBERED = 512
 
 
-class Request:
-    """What is known of a model call when it starts: the model's name, its slots and attributes."""
+class Request(NamedTuple):
+    """What is known of a model call when it starts: the model's name, slots of model and tools, attributes."""
 
-    __slots__ = ("attributes", "name", "slots")
+    name: str
+    slots: list[Given]
+    attributes: dict[str, Any]
 
-    def __init__(self, serialized: Any, metadata: dict[str, Any], parameters: dict[str, Any], name: str | None) -> None:
-        path = serialized.get("id") if serialized else None
-        model = metadata.get("ls_model_name") or parameters.get("model_name") or parameters.get("model")
-        provider = metadata.get("ls_provider")
+
+_known: OrderedDict[tuple[int, int], tuple[Any, dict[str, Any], tuple[Any, ...], Request]] = OrderedDict()
+
+
+def request(serialized: Any, metadata: dict[str, Any], parameters: dict[str, Any]) -> Request:
+    """The request of a call. A model that is called with the parameters of last time gets last time's answer."""
+    kept = {
+        key: copy.copy(value) if value.__class__ in (list, dict) else value
+        for key, value in parameters.items()
+        if key not in _NOT_PARAMETERS and value is not None and not hasattr(value, "get_secret_value")
+    }
+    told = tuple([metadata.get(key) for key in _TOLD])
+    key = (id(serialized), len(parameters))
+    entry = _known.get(key)  # the entry holds `serialized`, so its id stays its own
+    if entry is not None and entry[0] is serialized and entry[1] == kept and entry[2] == told:
+        name, slots, attributes = entry[3]
+    else:
+        name, slots, attributes = found = _request(serialized, metadata, kept)
+        _known[key] = (serialized, kept, told, found)
+        if len(_known) > _REMEMBERED:
+            try:
+                _known.popitem(last=False)
+            except KeyError:  # another thread took the last one
+                pass
+    tools = parameters.get("tools") or parameters.get("functions") or ()
+    bound = [("tools", "tool", constant(definition), tool_name(definition)) for definition in tools]
+    return Request(name, [*slots, *bound], attributes.copy())
+
+
+def _request(serialized: Any, metadata: dict[str, Any], parameters: dict[str, Any]) -> Request:
+    path = serialized.get("id") if serialized else None
+    model = metadata.get("ls_model_name") or parameters.get("model_name") or parameters.get("model")
+    provider = metadata.get("ls_provider")
+    if provider is not None:
         provider = PROVIDERS.get(provider, provider)
-        self.name: str = name or model or (path[-1] if path else None) or "model"
-        self.attributes = attributes = {"gen_ai.provider.name": provider, "gen_ai.request.model": model}
-        for key, attribute in _PARAMETERS:
-            value = parameters.get(key)
-            if value is None:
-                value = metadata.get("ls_" + key)
-            if value is not None and value != []:
-                attributes[attribute] = value if isinstance(value, (str, int, float)) else [str(one) for one in value]
-        if attributes.get("gen_ai.request.choice.count") == 1:
-            del attributes["gen_ai.request.choice.count"]
-        kept = {
-            key: value
-            for key, value in parameters.items()
-            if key not in _NOT_PARAMETERS and value is not None and not hasattr(value, "get_secret_value")
-        }
-        identity = {"class": ".".join(path) if path else name, "provider": provider, "model": model, "parameters": kept}
-        self.slots: list[Given] = [("model", "model", identity, model)]
-        for definition in parameters.get("tools") or parameters.get("functions") or ():
-            self.slots.append(("tools", "tool", definition, tool_name(definition)))
+    attributes: dict[str, Any] = {"gen_ai.provider.name": provider, "gen_ai.request.model": model}
+    for key, attribute in _PARAMETERS:
+        value = parameters.get(key)
+        if value is None:
+            value = metadata.get("ls_" + key)
+        if value is not None and value != []:
+            attributes[attribute] = value if isinstance(value, (str, int, float)) else [str(one) for one in value]
+    if attributes.get("gen_ai.request.choice.count") == 1:
+        del attributes["gen_ai.request.choice.count"]
+    name = model or (path[-1] if path else None) or "model"
+    identity = {
+        "class": ".".join(path) if path else None,
+        "provider": provider,
+        "model": model,
+        "parameters": parameters,
+    }
+    return Request(name, [("model", "model", Constant(identity), model)], attributes)
 
 
 def tool_name(definition: Any) -> str | None:
@@ -107,6 +142,17 @@ def answer(result: Any) -> tuple[list[Given], dict[str, Any]]:
     if reasons:
         attributes["gen_ai.response.finish_reasons"] = reasons
     return slots, attributes
+
+
+def decided(response: Any) -> tuple[list[Given], dict[str, Any]]:
+    """The slots and attributes of a decision model's response, which is no message."""
+    attributes: dict[str, Any] = {
+        "gen_ai.response.model": getattr(response, "model", None),
+        "gen_ai.response.id": getattr(response, "request_id", None),
+    }
+    if usage := getattr(response, "usage", None):
+        attributes.update(_usage(usage))
+    return [("message", "value", response, None, {"index": 0})], attributes
 
 
 def _response(about: dict[str, Any], attributes: dict[str, Any]) -> None:

@@ -21,7 +21,8 @@ from clew.integrations.langchain.attachment import Derived
 from clew.integrations.langchain.open_runs import span_of
 from clew.integrations.langchain.seam import Family, Function
 from clew.store.digest import Digest, Domain, digest
-from clew.store.encoding import Digester, encode_capture, qualified_name
+from clew.store.encoding import encode_capture, qualified_name
+from clew.store.sink import Digester
 from clew.tracer import boundary, context
 from clew.tracer.boundary import Call
 from clew.tracer.capture import Given
@@ -198,8 +199,8 @@ def _request(self: Any, stop: Any, options: dict[str, Any]) -> inference.Request
         parameters = self._get_invocation_params(stop=stop, **options)
     else:
         parameters = {**dict(self._identifying_params), **options, **({"stop": stop} if stop else {})}
-    path = qualified_name(type(self)).split(".")
-    return inference.Request({"id": path}, metadata, parameters, None)
+    told = getattr(self, "_serialized", None) or {"id": qualified_name(type(self)).split(".")}
+    return inference.request(told, metadata, parameters)
 
 
 def _identity(model: Any) -> Digest:

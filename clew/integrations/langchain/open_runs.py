@@ -10,9 +10,14 @@ Observers (callback.py) add and remove them. Boundaries look them up, and tell t
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
-from clew.tracer.span import OpenSpan
+from clew.integrations.langchain.scope import NOTHING, Scope, new_attributes, scope_of
+from clew.store.identifier import uuid7
+from clew.tracer import context, init
+from clew.tracer.capture import Given
+from clew.tracer.span import OpenRun, OpenSpan
 
 _spans: dict[UUID, OpenSpan] = {}
 
@@ -22,16 +27,67 @@ def span_of(run_id: UUID | None) -> OpenSpan | None:
     return _spans.get(run_id)  # type: ignore[arg-type]
 
 
-def add(run_id: UUID, span: OpenSpan) -> None:
-    """A run began."""
-    _spans[run_id] = span
-
-
 def remove(run_id: UUID) -> OpenSpan | None:
     """A run ends: its span, the first time."""
-    return _spans.pop(run_id, None)
+    span = _spans.pop(run_id, None)
+    if span is not None and span.parent is not None:
+        inner = span.parent.facts.get("inner runs")
+        if inner is not None:
+            inner.discard(run_id)
+    return span
 
 
 def is_open(run_id: UUID) -> bool:
     """Whether a run has a span: the same event told twice makes no second one."""
     return run_id in _spans
+
+
+def start(
+    tracer: init.Tracer,
+    kind: str,
+    name: str,
+    run_id: UUID,
+    parent: OpenSpan | None,
+    tags: list[str] | None,
+    metadata: dict[str, Any],
+    used: list[Given],
+    attributes: dict[str, Any],
+    step: str | None = None,
+    run: OpenRun | None = None,
+) -> OpenSpan:
+    """Open the span of a run. `step` is its part of the span path, `run` the run that it is the root of."""
+    around: Scope = (parent.facts.get("langchain") if parent is not None else None) or NOTHING
+    scope, key = scope_of(around, tags, metadata)
+    if scope is not around:
+        attributes.update(new_attributes(scope, around, metadata))
+    if around is NOTHING and "user_id" in metadata:
+        attributes["user.id"] = str(metadata["user_id"])
+    if key is not None:  # a RunnableParallel's own name for this branch
+        step = f"{step or name}[{key}]"
+    span = OpenSpan(tracer, kind, name, parent=parent, run=run, step=step, used=used, attributes=attributes)
+    span.facts["langchain"] = scope
+    if parent is not None:
+        inner = parent.facts.get("inner runs")
+        if inner is not None:
+            inner.add(run_id)
+    _spans[run_id] = span
+    return span
+
+
+def parent(parent_run_id: UUID | None) -> tuple[OpenSpan | None, bool]:
+    """The span above, and whether the run is the topmost of LangChain's here."""
+    if parent_run_id is not None:
+        found = _spans.get(parent_run_id)
+        if found is not None:
+            return found, False
+    around = context.enclosing()
+    return around, around is None or "langchain" not in around.facts
+
+
+def new_run(tracer: init.Tracer, name: str, metadata: dict[str, Any], above: OpenSpan | None) -> OpenRun:
+    """A run whose session is what the metadata calls the conversation, else that of the run above."""
+    session = metadata.get("thread_id") or metadata.get("session_id") or metadata.get("conversation_id")
+    if session is None and above is not None:
+        session = above.run.session
+    session = None if session is None else str(session)
+    return OpenRun(uuid7(), name, session, above.run if above else None, tracer.settings.project)

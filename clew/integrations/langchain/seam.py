@@ -62,7 +62,8 @@ class Installed:
                 self._watch(family)
                 found: list[type] = list(family.base.__subclasses__())
                 for cls in found:  # grows while it is read
-                    found.extend([one for one in cls.__subclasses__() if one not in found])
+                    below: list[type] = cls.__subclasses__()
+                    found.extend([one for one in below if one not in found])
                     self._cover(cls, family)
                 self._covered.update(found)
 

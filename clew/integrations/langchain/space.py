@@ -9,68 +9,25 @@ from __future__ import annotations
 
 import functools
 import sys
+import weakref
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from clew.integrations.langchain.attachment import Derived, is_service
 from clew.integrations.langchain.code import class_code, function_code
-from clew.store.digest import Domain, digest
-from clew.store.encoding import Digester, encode_capture, qualified_name
+from clew.store.digest import Digest, Domain, digest
+from clew.store.encoding import encode_capture, qualified_name
+from clew.store.sink import Digester
+from clew.tracer.capture import Gate, Given
 
 # How a service is reached, and how the work is spread: the vectors are the same.
-_TRANSPORT = frozenset(
-    [
-        "callbacks",
-        "verbose",
-        "tags",
-        "metadata",
-        "client",
-        "async_client",
-        "http_client",
-        "http_async_client",
-        "http_socket_options",
-        "session",
-        "base_url",
-        "api_base",
-        "api_url",
-        "endpoint",
-        "endpoint_url",
-        "url",
-        "host",
-        "port",
-        "headers",
-        "default_headers",
-        "default_query",
-        "timeout",
-        "request_timeout",
-        "max_retries",
-        "retry_min_seconds",
-        "retry_max_seconds",
-        "retries",
-        "proxy",
-        "proxies",
-        "organization",
-        "project_id",
-        "region",
-        "region_name",
-        "credentials",
-        "credentials_profile_name",
-        "show_progress",
-        "show_progress_bar",
-        "progress_bar",
-        "cache",
-        "cache_folder",
-        "cache_dir",
-        "n_jobs",
-        "num_workers",
-        "batch_size",
-        "embed_batch_size",
-        "max_concurrency",
-        "rate_limiter",
-        "executor",
-        "lock",
-        "logger",
-    ]
+_TRANSPORT = (
+    " callbacks verbose tags metadata client async_client http_client http_async_client http_socket_options session "
+    "base_url api_base api_url endpoint endpoint_url url host port headers default_headers default_query timeout "
+    "request_timeout max_retries retry_min_seconds retry_max_seconds retries proxy proxies organization project_id "
+    "region region_name credentials credentials_profile_name show_progress show_progress_bar progress_bar cache "
+    "cache_folder cache_dir n_jobs num_workers batch_size embed_batch_size max_concurrency rate_limiter executor lock "
+    "logger "
 )
 _SECRET = ("api_key", "apikey", "token", "secret", "password", "credential", "auth")
 _WORDS = frozenset(("max_tokens", "tokenizer", "token_limit", "max_token_length", "tokens"))
@@ -83,7 +40,31 @@ def space_of(embeddings: object) -> dict[str, Any]:
 
     A large array or dict that is changed in place goes unnoticed.
     """
-    return _spaces.of(embeddings)
+    return _spaces.of(embeddings).fields
+
+
+def model_slot(gate: Gate, embeddings: object) -> Given:
+    """The slot that names the space. A space that this process has written already costs no encoding."""
+    space = _spaces.of(embeddings)
+    return ("model", "model", space.named(gate), type(embeddings).__name__)
+
+
+class _Space:
+    """A space, and its digest for one gate (what is redacted in it depends on the store)."""
+
+    __slots__ = ("_digest", "_gate", "fields")
+
+    def __init__(self, embeddings: object) -> None:
+        self.fields = _space(embeddings)
+        self._gate: weakref.ref[Gate] | None = None
+        self._digest = Digest()
+
+    def named(self, gate: Gate) -> Any:
+        """(domain, digest) if the content is written, else the content."""
+        if self._gate is None or self._gate() is not gate:
+            self._digest = gate.batch().part(self.fields)[1]
+            self._gate = weakref.ref(gate)
+        return (Domain.VALUE, self._digest) if self._digest in gate.known else self.fields
 
 
 def class_name(cls: type) -> str:
@@ -131,7 +112,7 @@ def _space(embeddings: object) -> dict[str, Any]:
     state: dict[str, Any] = {}
     for name, value in sorted(fields_of(embeddings).items()):
         bare = name.lstrip("_")
-        if bare in _TRANSPORT or is_secret(bare) or is_service(value):
+        if f" {bare} " in _TRANSPORT or is_secret(bare) or is_service(value):
             continue
         if is_setting(value):
             settings[bare] = value
@@ -182,4 +163,4 @@ def _hashable(value: Any) -> Any:
     return tuple(map(_hashable, value)) if isinstance(value, list) else value if value.__hash__ else repr(value)
 
 
-_spaces: Derived[dict[str, Any]] = Derived(_space)
+_spaces: Derived[_Space] = Derived(_Space)

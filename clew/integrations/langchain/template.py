@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
+from clew.integrations.langchain.constant import Constant
+from clew.tracer.capture import Given
+
 _ROLES = {
     "SystemMessage": "system",
     "HumanMessage": "user",
@@ -16,14 +19,14 @@ _REMEMBERED = 512
 
 
 class Template(NamedTuple):
-    """`messages` is a list of [role, literal text]; a placeholder for messages has the role `placeholder`."""
+    """`literals.messages` is a list of [role, literal text]; a placeholder for messages has the role `placeholder`."""
 
-    messages: list[list[str]]
+    literals: Constant
     variables: list[str]
     partial: dict[str, Any]
 
 
-_known: OrderedDict[int, tuple[dict[str, Any], Template | None]] = OrderedDict()  # holds the dict, so its id stays its own
+_known: OrderedDict[int, tuple[dict[str, Any], Template | None]] = OrderedDict()  # holds the dict: its id stays its own
 
 
 def template_of(serialized: dict[str, Any] | None) -> Template | None:
@@ -43,6 +46,21 @@ def template_of(serialized: dict[str, Any] | None) -> Template | None:
     return found
 
 
+def slots(serialized: dict[str, Any] | None, inputs: Any, name: str) -> list[Given]:
+    """The slots of a prompt that is about to be rendered: the template, then the variables."""
+    given: list[Given] = []
+    template = template_of(serialized)
+    if template is not None:
+        given.append(("template", "prompt", template.literals, name))
+        given.extend((variable, "value", value) for variable, value in template.partial.items())
+    if isinstance(inputs, dict):
+        given.extend((str(variable), "value", value) for variable, value in inputs.items())
+    else:  # LangChain takes the value of a sole variable bare
+        variables = template.variables if template is not None else []
+        given.append((variables[0] if len(variables) == 1 else "input", "value", inputs))
+    return given
+
+
 def _read(serialized: dict[str, Any]) -> Template | None:
     fields = serialized.get("kwargs")
     if not isinstance(fields, dict):
@@ -56,7 +74,7 @@ def _read(serialized: dict[str, Any]) -> Template | None:
         for name, value in (fields.get("partial_variables") or {}).items()
         if not (isinstance(value, dict) and "lc" in value)  # a function: its value is not known here
     }
-    return Template(messages, list(fields.get("input_variables") or ()), partial)
+    return Template(Constant({"messages": messages}), list(fields.get("input_variables") or ()), partial)
 
 
 def _collect(part: Any, role: str, into: list[list[str]]) -> None:

@@ -15,6 +15,7 @@ from langchain_core.vectorstores.base import VectorStore
 
 from clew.integrations.langchain import embedding, index, seam
 from clew.integrations.langchain.seam import Family, Function, Wrap
+from clew.integrations.langchain.space import model_slot
 from clew.store.digest import Domain, digest
 from clew.tracer import boundary, context
 from clew.tracer.boundary import Call
@@ -137,7 +138,7 @@ def _adding(
     documents = _documents(given, args[1] if len(args) > 1 else kwargs.get("metadatas"), kwargs.get("ids"))
     used: list[Given] = [("documents", "document", tuple(documents))]
     if embeddings is not None:
-        used.append(embedding.model_slot(embeddings))
+        used.append(model_slot(tracer.gate, embeddings))
 
     def describe(response: Any) -> tuple[Iterable[Given], dict[str, Any]]:
         assert call.span is not None

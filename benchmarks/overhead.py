@@ -1,0 +1,166 @@
+"""Overhead: what tracing costs the reference agent, in wall time of the caller and in CPU of the whole process.
+
+    python benchmarks/overhead.py [--json] [--rounds 5] [--runs 100] [--bench FOLDER]
+
+Untraced and traced, sync and async, in interleaved rounds, each in a process of its own. Imports, `init`, the one-off
+capture of code and environment, and a warm-up stand outside the measurement for both. The CPU of a traced process ends
+when it has flushed, counted 24 spans in every run, read an LLM call's messages back and asked `why` of the last run;
+threads in the background are in it. A wall ratio is the larger of two: of the fastest invocations, and of the medians.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from measure import (
+    ROOT,
+    Bar,
+    CheckFailed,
+    Result,
+    check,
+    child,
+    interleaved,
+    median,
+    program,
+    report,
+    scratch,
+    spending,
+)
+
+MODES = ("sync", "async")
+SPANS = 24  # 23 LangChain runs, and the query's embedding
+WARM_UP = 30
+
+
+def overhead(bench: Path, rounds: int, runs: int) -> Result:
+    """Run every variant `rounds` times and compare."""
+    if not (bench / "reference_agent.py").is_file():
+        raise CheckFailed(f"no reference_agent.py in {bench.absolute()}; --bench names the folder that holds it")
+    variants = [f"{kind}-{mode}" for mode in MODES for kind in ("untraced", "traced")]
+    seen: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
+    for _, variant in interleaved(variants, rounds):
+        with scratch() as folder:
+            kind, mode = variant.split("-")
+            seen[variant].append(
+                child(__file__, "--child", kind, mode, bench.absolute(), runs, folder / "store", PAYLOAD="1000")
+            )
+    figures: dict[str, float | int] = {}
+    for mode in MODES:
+        plain, traced = seen[f"untraced-{mode}"], seen[f"traced-{mode}"]
+        fastest, middle = (
+            reduce([one[field] for one in traced]) / reduce([one[field] for one in plain])
+            for field, reduce in (("wall_min_us", min), ("wall_median_us", median))
+        )
+        figures |= {
+            f"wall_ratio_{mode}": max(fastest, middle),
+            f"wall_ratio_{mode}_min": fastest,
+            f"wall_ratio_{mode}_median": middle,
+            f"cpu_ratio_{mode}": median([one["cpu_us"] for one in traced]) / median([one["cpu_us"] for one in plain]),
+        }
+    plain, traced = seen["untraced-sync"], seen["traced-sync"]
+    figures |= {
+        "us_per_run": median([one["wall_median_us"] for one in traced]),
+        "us_per_run_untraced": median([one["wall_median_us"] for one in plain]),
+        "cpu_us_per_run": median([one["cpu_us"] for one in traced]),
+        "cpu_us_per_run_untraced": median([one["cpu_us"] for one in plain]),
+        "index_us_per_run": median([one["after_us"] for one in traced]),
+    }
+    bars = {f"wall_ratio_{mode}": Bar(1.6) for mode in MODES} | {f"cpu_ratio_{mode}": Bar(2.2) for mode in MODES}
+    return Result({name: round(value, 3) for name, value in figures.items()}, bars)
+
+
+def measured(kind: str, mode: str, bench: str, runs: int, store: str) -> dict[str, float]:
+    """One process: warm up, invoke `runs` times, and where it is traced, make sure that everything is there."""
+    sys.path.insert(0, bench)
+    import reference_agent as agent
+
+    traced = kind == "traced"
+    if traced:
+        import clew
+
+        clew.init(project="overhead", store=store)
+        clew.instrument()
+    graph = agent.build(is_async=mode == "async")
+    walls: list[int] = []
+
+    def sync_runs(count: int) -> Any:
+        for _ in range(count):
+            given = agent.INP()
+            started = time.perf_counter_ns()
+            answer = graph.invoke(given)
+            walls.append(time.perf_counter_ns() - started)
+        return answer
+
+    async def async_runs(count: int) -> Any:
+        for _ in range(count):
+            given = agent.INP()
+            started = time.perf_counter_ns()
+            answer = await graph.ainvoke(given)
+            walls.append(time.perf_counter_ns() - started)
+        return answer
+
+    def invoke(count: int) -> Any:
+        return asyncio.run(async_runs(count)) if mode == "async" else sync_runs(count)
+
+    answer = invoke(WARM_UP)
+    if traced:
+        answerable(store, answer, agent.TXT, WARM_UP)
+    walls.clear()
+    with spending() as spent:
+        answer = invoke(runs)
+        with spending() as after:
+            if traced:
+                answerable(store, answer, agent.TXT, WARM_UP + runs)
+    return {
+        "wall_min_us": min(walls) / 1e3,
+        "wall_median_us": median(walls) / 1e3,
+        "cpu_us": spent.cpu / runs * 1e6,
+        "after_us": after.cpu / runs * 1e6,
+    }
+
+
+def answerable(store: str, answer: dict[str, Any], text: str, runs: int) -> None:
+    """Everything is queryable: each run's spans, exact messages, and the lineage of the last answer."""
+    import clew
+
+    clew.flush()
+    reader = clew.open(store)
+    spans = reader.spans()
+    counts = collections.Counter(span.trace_id for span in spans)
+    check(len(counts) == runs, f"{len(counts)} traces in the store, {runs} runs were made")
+    wrong = {count for count in counts.values() if count != SPANS}
+    check(not wrong, f"runs of {sorted(wrong)} spans in the store, each should have {SPANS}")
+    calls = [span for span in spans if span.kind == "llm" and span.path == "MainG/agent/fake-1"][-2:]
+    messages = next(slot for slot in calls[-1].used if slot.role == "messages").value
+    asked, called, result = "hi" + text, answer["messages"][0], answer["messages"][1]
+    check(
+        [one["content"] for one in messages] == [asked, "", "9"],
+        f"the messages of an LLM call read back as {messages!r}"[:500],
+    )
+    check(
+        messages[1]["id"] == called.id and messages[2]["tool_call_id"] == result.tool_call_id, "messages lost their ids"
+    )
+    lineage = clew.why(store=reader)
+    check(bool(lineage.find("model")), "why of the last run names no model")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        print(json.dumps(measured(*sys.argv[2:5], int(sys.argv[5]), sys.argv[6])))
+        sys.exit()
+    options = program(
+        __doc__,
+        ("--rounds", {"type": int, "default": 5}),
+        ("--runs", {"type": int, "default": 100}),
+        (
+            "--bench",
+            {"type": Path, "default": ROOT.parent / "shared" / "bench", "help": "folder of reference_agent.py"},
+        ),
+    ).parse_args()
+    sys.exit(report("overhead", options.json, lambda: overhead(options.bench, options.rounds, options.runs)))

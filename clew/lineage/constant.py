@@ -1,0 +1,98 @@
+"""String constants of a program's code, found in texts without parsing the code.
+
+A stretch of a text that stands in a source file between quotes (or the braces of an f-string) is a constant of the
+program: boilerplate that a prompt and a document share makes no edge to the document. Sources are looked up by
+fingerprint, so a file that shares nothing costs nothing.
+"""
+
+from __future__ import annotations
+
+from clew.lineage.containment import attribute
+from clew.lineage.piece import Piece, PieceIndex
+from clew.store.digest import Digest, Domain
+from clew.store.errors import ClewError
+from clew.store.store import Store
+
+CONSTANT = "code constant"  # the key of pieces that are source files
+_CODE_BYTES = 2 << 20  # of one program's sources that are looked into, shortest paths first
+_LOOSE_CHARS = 4  # of a stretch that need not stand in the sources: what joins two constants
+_BETWEEN_CHARS = 40  # between two lines of one constant: quotes, the line's end, indentation
+_AROUND = frozenset("\"'{}\\\n")
+
+
+class Constants:
+    """The sources of each program that the indexer meets, by the digest of its code tree."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._indexes: dict[bytes, PieceIndex] = {}
+
+    def sources(self, code: bytes, text: str) -> list[Piece]:
+        """The source files that share a stretch with `text`."""
+        index = self._indexes.get(code)
+        if index is None:
+            if len(self._indexes) > 8:
+                self._indexes.clear()
+            index = self._indexes[code] = self._read(code)
+        return index.candidates(text) if len(index) else []
+
+    def _read(self, code: bytes) -> PieceIndex:
+        index, size = PieceIndex(), 0
+        try:
+            files = self._store.value(int(Domain.VALUE), code)["files"]
+            python = [one for one in files if str(one["path"]).endswith(".py") and one.get("digest")]
+            for file in sorted(python, key=lambda one: (str(one["path"]).count("/"), one["path"])):
+                size += int(file["size_bytes"])
+                if size > _CODE_BYTES:
+                    break
+                data = self._store.blob(Digest.parse(file["digest"]))[1]
+                index.add(Piece(CONSTANT, data.decode("utf-8", "replace")))
+        except (ClewError, KeyError, TypeError, ValueError):  # code captured without content
+            pass
+        return index
+
+
+def is_constant(stretch: str, sources: list[Piece]) -> bool:
+    """Whether a stretch of a text is one whole constant of the program, or several put together.
+
+    All of it but a few characters stands in the sources, and it begins and ends where a constant does: a document that
+    shares it has more text on one of its sides, and a document that itself is a constant, cut short, ends elsewhere.
+    """
+    matches = attribute(stretch, sources).matches
+    if not matches:
+        return False
+    within = matches[-1].end - matches[0].start - sum(match.end - match.start for match in matches)
+    return (
+        within <= _LOOSE_CHARS
+        and any(_begins(piece.text, start, stretch[: matches[0].start]) for piece, start, _ in matches[0].candidates)
+        and any(_ends(piece.text, end, stretch[matches[-1].end :]) for piece, _, end in matches[-1].candidates)
+    )
+
+
+def _begins(source: str, start: int, head: str) -> bool:
+    """Whether a constant begins where `head`, too short to be found by itself, stands just before `start`."""
+    for cut in range(min(len(head), _LOOSE_CHARS) + 1):
+        rest = head[cut:]
+        at = source.rfind(rest, max(0, start - len(rest) - _BETWEEN_CHARS), start) if rest else start
+        if at >= 0 and _edge(source, at - 1):
+            return True
+    return False
+
+
+def _ends(source: str, end: int, tail: str) -> bool:
+    """Whether a constant ends where `tail`, too short to be found by itself, stands just after `end`."""
+    for cut in range(min(len(tail), _LOOSE_CHARS) + 1):
+        rest = tail[: len(tail) - cut]
+        at = source.find(rest, end, end + len(rest) + _BETWEEN_CHARS) if rest else end
+        if at >= 0 and _edge(source, at + len(rest)):
+            return True
+    return False
+
+
+def is_written(stretch: str, sources: list[Piece]) -> bool:
+    """Whether a stretch of a text stands in the program's sources, but for parts too short to tell."""
+    return not attribute(stretch, sources).gaps
+
+
+def _edge(source: str, at: int) -> bool:
+    return not 0 <= at < len(source) or source[at] in _AROUND

@@ -1,0 +1,240 @@
+"""Runs as the indexer follows them: their rows, and what each has seen so far.
+
+A run whose memory is gone (another process began it, or it is long ago) is read again from its spans' records.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from clew.lineage.resolve import Resolver
+from clew.lineage.rows import Rows
+from clew.lineage.scope import RunScope, SeenSpan
+from clew.store import catalog, record
+from clew.store.errors import ClewError
+from clew.store.record import RecordType, Run, SpanEnd, SpanStart
+from clew.store.store import Store
+
+_SCOPES = 512
+_pack = msgspec.msgpack.Encoder(enc_hook=bytes).encode
+
+
+class Runs:
+    """The runs of one store, followed by its indexer."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.rows = Rows()
+        self.resolver = Resolver(store, self.rows)
+        self._runs: dict[bytes, int] = {}
+        self._ids: dict[int, bytes] = {}
+        self._records: dict[bytes, Run] = {}
+        self._scopes: OrderedDict[bytes, RunScope] = OrderedDict()
+
+    def forget(self) -> None:
+        """Somebody else indexed meanwhile: what is remembered may be stale."""
+        self._runs.clear()
+        self._ids.clear()
+        self._records.clear()
+        self._scopes.clear()
+        self.resolver.sources.forget()
+
+    @property
+    def _connection(self) -> Connection:
+        assert self.rows.connection is not None
+        return self.rows.connection
+
+    def _run(self, number: int, entry: Run) -> None:
+        run = self._run_number(entry.run_id)
+        self._records.setdefault(entry.run_id, entry)
+        if run is None:
+            fresh = self.rows.new_run(
+                run_id=entry.run_id,
+                name=entry.name,
+                project=entry.project,
+                session=entry.session,
+                process_id=entry.process_id,
+                parent_run_id=entry.parent_run_id,
+                started_ns=entry.started_ns,
+                status="running",
+                segment=number,
+            )
+            run = self._remember_run(entry.run_id, fresh)
+        values: dict[str, Any] = {}
+        if entry.facets:
+            values["facets"] = _pack(entry.facets)
+        if entry.ended_ns:
+            values["ended_ns"] = entry.ended_ns
+        if values:
+            self.rows.change_run(run, **values)
+        code = entry.facets.get("code")
+        if code:
+            self.resolver.sources.facet(run, bytes(code))
+
+    def _run_ended(self, entry: Run) -> None:
+        scope = self._scope(entry.run_id)
+        run = self._runs[entry.run_id]
+        answer = scope.answer
+        if entry.parent_run_id is None and not entry.answer and not answer:
+            answer = scope.child_answer or scope.last_response
+        if entry.answer or entry.trace_id is not None:
+            answer = answer or scope.child_answer or scope.last_response
+        self.rows.change_run(run, answer=_pack(answer))
+        if entry.parent_run_id is not None:
+            scope.child_answer = answer
+            scope.answer = []
+
+    def _remember_run(self, run_id: bytes, run: int) -> int:
+        self._runs[run_id] = run
+        self._ids[run] = run_id
+        return run
+
+    def _run_number(self, run_id: bytes) -> int | None:
+        run = self._runs.get(run_id)
+        if run is None:
+            run = self._connection.execute(sa.select(catalog.run.c.id).where(catalog.run.c.run_id == run_id)).scalar()
+            if run is not None:
+                self._remember_run(run_id, run)
+        return run
+
+    def _scope(self, run_id: bytes) -> RunScope:
+        scope = self._scopes.get(run_id)
+        if scope is not None:
+            self._scopes.move_to_end(run_id)
+            return scope
+        entry = self._run_record(run_id)
+        run = self._run_number(run_id)
+        assert run is not None
+        parent = entry.parent_run_id
+        if parent is not None and self._run_number(parent) is not None:
+            scope = self._scope(parent)
+        else:
+            process = None if entry.process_id == run_id else self._process_scope(entry.process_id)
+            scope = RunScope(run, entry.session, process)
+            if entry.session is not None:
+                scope.earlier = self._session(entry, run)
+        self._scopes[run_id] = scope
+        if len(self._scopes) > _SCOPES:
+            self._scopes.popitem(last=False)
+        return scope
+
+    def _process_scope(self, process_id: bytes) -> RunScope | None:
+        return self._scope(process_id) if self._run_number(process_id) is not None else None
+
+    def _session(self, entry: Run, run: int) -> list[RunScope]:
+        """Scopes of the session's earlier runs. One that is not in memory is read again from its log."""
+        table = catalog.run
+        rows = self._connection.execute(
+            sa.select(table.c.run_id)
+            .where(
+                table.c.session == entry.session,
+                table.c.project == entry.project,
+                table.c.parent_run_id.is_(None),
+                table.c.started_ns < entry.started_ns,
+                table.c.id != run,
+            )
+            .order_by(table.c.started_ns.desc())
+            .limit(200)
+        ).scalars()
+        waiting = [
+            row["run_id"]
+            for number, row in self.rows.new_runs.items()
+            if number < run and row["session"] == entry.session and row["project"] == entry.project
+            if row["parent_run_id"] is None and row["started_ns"] < entry.started_ns
+        ]
+        scopes = []
+        for run_id in [*reversed(list(rows)), *waiting]:
+            scope = self._scopes.get(run_id)
+            scopes.append(scope if scope is not None else self._restored(run_id))
+        return scopes
+
+    def _run_record(self, run_id: bytes) -> Run:
+        entry = self._records.get(run_id)
+        if entry is None:
+            row = self._connection.execute(sa.select(catalog.run).where(catalog.run.c.run_id == run_id)).first()
+            if row is None:  # its record is lost: a run that only its spans tell of
+                entry = Run(run_id, "unknown", 0, run_id)
+                self._run(0, entry)
+            else:
+                entry = Run(
+                    run_id,
+                    row.name,
+                    row.started_ns,
+                    row.process_id,
+                    row.session,
+                    None,
+                    None,
+                    row.parent_run_id,
+                    row.project,
+                )
+            self._records[run_id] = entry
+        return entry
+
+    def _restored(self, run_id: bytes) -> RunScope:
+        """What an earlier run produced, read back from its spans' records. Edges it already has stay."""
+        scope = self._scope_without_session(run_id)
+        run = self._runs[run_id]
+        spans = self._connection.execute(
+            sa.select(catalog.span.c.segment, catalog.span.c.start_offset, catalog.span.c.end_offset)
+            .where(catalog.span.c.run == run)
+            .order_by(catalog.span.c.start_ns)
+        ).all()
+        for segment_number, start, end in spans:
+            try:
+                if start is not None:
+                    payload = self.store.record(segment_number, start, RecordType.SPAN_START)
+                    opened = record.decode(RecordType.SPAN_START, payload)
+                    assert isinstance(opened, SpanStart)
+                    seen = self._seen(scope, opened, run)
+                    self.resolver.started(scope, seen, opened)
+                if end is not None and end >= 0:
+                    payload = self.store.record(segment_number, end, RecordType.SPAN_END)
+                    closed = record.decode(RecordType.SPAN_END, payload)
+                    assert isinstance(closed, SpanEnd)
+                    seen_end = scope.spans.get(closed.trace_id + closed.span_id)
+                    if seen_end is not None:
+                        self.resolver.ended(scope, seen_end, closed)
+            except ClewError:
+                continue
+        return scope
+
+    def _scope_without_session(self, run_id: bytes) -> RunScope:
+        entry = self._run_record(run_id)
+        run = self._run_number(run_id)
+        assert run is not None
+        scope = RunScope(run, entry.session, self._process_scope(entry.process_id))
+        self._scopes[run_id] = scope
+        return scope
+
+    def _seen(self, scope: RunScope, entry: SpanStart, run: int) -> SeenSpan:
+        key = entry.trace_id + entry.span_id
+        number = self.rows.find_span(key)
+        if number is None:
+            number = self.rows.new_span(key)
+        parent = scope.spans.get(entry.trace_id + entry.parent_id) if entry.parent_id else None
+        function = "code.function.name" in entry.attributes
+        seen = SeenSpan(number, entry.kind, entry.name, parent, run, function)
+        scope.spans[key] = seen
+        return seen
+
+    def _run_id(self, run: int) -> bytes:
+        return self._ids.get(run, b"")
+
+    def _scope_of_span(self, key: bytes, node: int) -> RunScope | None:
+        for scope in reversed(self._scopes.values()):
+            if key in scope.spans:
+                return scope
+        run_id = self._connection.execute(
+            sa.select(catalog.run.c.run_id)
+            .join(catalog.span, catalog.span.c.run == catalog.run.c.id)
+            .where(catalog.span.c.id == node)
+        ).scalar()
+        if run_id is None:
+            return None
+        scope = self._restored(run_id)
+        return scope if key in scope.spans else None

@@ -1,0 +1,204 @@
+"""Searching a text for the pieces it is made of, and the nodes that pieces belong to."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from clew.lineage.constant import is_constant, is_written
+from clew.lineage.containment import Attribution, Match, attribute
+from clew.lineage.content import Content
+from clew.lineage.literal import template_literals
+from clew.lineage.piece import Piece
+from clew.lineage.rows import Rows
+from clew.lineage.scope import RunScope, SeenSpan
+from clew.lineage.source import Sources
+from clew.store.catalog import Evidence, Relation, Scope
+from clew.store.digest import Digest, Domain, text_digest
+from clew.store.record import Slot
+from clew.store.store import Store
+
+_REMEMBERED_CHARS = 4 << 20
+SEARCHED_CHARS = 400_000  # of one text; what is beyond leads coarsely to the code around it
+
+
+class Search(Content):
+    """Makes nodes, and edges from texts to what stands in them."""
+
+    def __init__(self, store: Store, rows: Rows) -> None:
+        super().__init__(store, rows)
+        self.sources = Sources(store, rows)
+        self._remembered: OrderedDict[Any, tuple[Attribution, list[Piece]]] = OrderedDict()
+        self._remembered_chars = 0
+
+    def global_node(self, kind: str, domain: int, digest: bytes, name: str | None = None) -> int:
+        """The node of an artifact that is the same wherever it is met."""
+        node, new = self.rows.node(bytes(digest), Scope.GLOBAL, kind, domain=domain, name=name)
+        if not new and name:
+            self.rows.name_node(node, name)
+        return node
+
+    def _class_name(self, slot: Slot) -> str | None:
+        """What a model is called that has no name of its own: its class."""
+        if slot.kind != "model" or self.rows.find(slot.digest) is not None:
+            return None
+        value = self._shallow(slot.digest)
+        return str(value["class"]).rpartition(".")[2] if isinstance(value, dict) and "class" in value else None
+
+    def _scoped(self, run: int, kind: str, domain: Domain, item: Digest, role: str | None = None) -> tuple[int, bool]:
+        key = b"v" + run.to_bytes(8, "big") + bytes(item)
+        return self.rows.node(key, Scope.VALUE, kind, domain=int(domain), digest=item, run=run, role=role)
+
+    def _search(self, scope: RunScope, span: SeenSpan, node: int, text: str, *, inner: bool = False) -> None:
+        """Find the pieces that stand in a text. What nothing explains leads coarsely to the code around it.
+
+        `inner`: the text was made by the code inside `span`, not before it.
+        """
+        pieces = [piece for piece in (*span.variables, *scope.all_pieces()) if piece.key != node]
+        searched = text[:SEARCHED_CHARS]
+        found = self._attributed(searched, pieces)
+        retrievals: dict[int, None] = {}
+        for match in found.matches:
+            at = (match.start, match.end)
+            by_node = _causes(match, span.used_nodes)
+            if not by_node or self._is_boilerplate(scope, searched, match):
+                continue
+            info = {"short": True} if match.short else None
+            if len(by_node) == 1:
+                cause, source = next(iter(by_node.items()))
+                self.rows.edge(node, cause, Relation.CONTAINS, Evidence.CONTAINED, at=at, source=source, info=info)
+                for one in scope.chain():
+                    for retrieval in one.retrievals.get(cause, ()):
+                        retrievals[retrieval] = None
+            else:
+                self._candidates(node, list(by_node), at)
+        for retrieval in retrievals:
+            self.rows.edge(node, retrieval, Relation.RETRIEVED, Evidence.CONTAINED)
+        gaps = [gap for gap in found.gaps if not self._is_written(scope, searched[gap[0] : gap[1]])]
+        if gaps or len(text) > SEARCHED_CHARS:
+            around = span if inner and span.encloses else span.enclosing()
+            if around is not None:
+                self._coarse(node, around, gaps)
+
+    def _coarse(self, node: int, around: SeenSpan, gaps: Sequence[tuple[int, int]] = ()) -> None:
+        """An edge to the code that made a value: to what it was given, and what calls inside it returned."""
+        info = {"gaps": [list(gap) for gap in gaps[:20]]} if gaps else None
+        self.rows.edge(node, around.node, Relation.COARSE, info=info)
+        if around.kind == "tool":  # a tool's span is on the strict walk, so what it saw does not hang on the span
+            for made, _ in around.made:
+                if made != node:
+                    self.rows.edge(node, made, Relation.COARSE)
+
+    def _saw(self, around: SeenSpan | None, node: int, text: bytes | None = None) -> None:
+        """A call inside `around` returned `node`: the code there may rework it."""
+        if around is not None:
+            around.made.append((node, text))
+            if around.kind != "tool":
+                self.rows.edge(around.node, node, Relation.COARSE)
+
+    def _is_boilerplate(self, scope: RunScope, text: str, match: Match) -> bool:
+        """Whether what a document has in part is a constant of the program: then the program put it there."""
+        if match.whole or match.short or not match.candidates[0][0].rank:
+            return False
+        stretch = text[match.start : match.end]
+        sources = self.sources.code_pieces(scope, stretch)
+        return bool(sources) and is_constant(stretch, sources)
+
+    def _is_written(self, scope: RunScope, stretch: str) -> bool:
+        """Whether a stretch that nothing else explains is text of the program itself."""
+        sources = self.sources.code_pieces(scope, stretch)
+        return bool(sources) and is_written(stretch, sources)
+
+    def _attributed(self, text: str, pieces: list[Piece]) -> Attribution:
+        """`attribute`, remembered: servers ask the same things again and again."""
+        key = (text, tuple((piece.text, piece.rank, piece.short_ok) for piece in pieces))
+        known = self._remembered.get(key)
+        if known is not None:
+            self._remembered.move_to_end(key)
+            found, before = known
+            place = {id(piece): number for number, piece in enumerate(before)}
+            if all(piece.key == pieces[number].key for number, piece in enumerate(before)):
+                return found
+            matches = tuple(
+                Match(
+                    match.start,
+                    match.end,
+                    tuple((pieces[place[id(piece)]], start, end) for piece, start, end in match.candidates),
+                    match.short,
+                    match.whole,
+                )
+                for match in found.matches
+            )
+            return Attribution(matches, found.gaps)
+        found = attribute(text, pieces)
+        self._remembered[key] = (found, pieces)
+        self._remembered_chars += len(text)
+        while self._remembered_chars > _REMEMBERED_CHARS and len(self._remembered) > 1:
+            (old, _), _ = self._remembered.popitem(last=False)
+            self._remembered_chars -= len(old)
+        return found
+
+    def _candidates(self, node: int, found: list[int], at: tuple[int, int] | None = None) -> None:
+        for one in found[:20]:
+            self.rows.edge(node, one, Relation.CANDIDATE, Evidence.CONTENT, at=at, info={"candidate_count": len(found)})
+
+    def _short(self, scope: RunScope, node: int, text: str) -> None:
+        """A short text that equals a retrieved one."""
+        pieces = [piece for piece in scope.pieces if piece.short_ok and piece.text == text]
+        for piece in pieces[:1]:
+            self.rows.edge(node, int(str(piece.key)), Relation.CONTAINS, Evidence.CONTAINED, at=(0, len(text)))
+
+    def _template(self, scope: RunScope, node: int, slot: Slot) -> None:
+        if slot.digest in scope.literals:
+            return
+        pieces: list[Piece] = []
+        for text in self._template_texts(slot):
+            pieces.extend(Piece(node, literal, rank=0) for literal in template_literals(text))
+        scope.literals[slot.digest] = pieces
+
+    def _template_texts(self, slot: Slot) -> list[str]:
+        value = self._read(slot.domain, slot.digest)
+        if isinstance(value, str):
+            return [value]
+        texts = []
+        for message in value.get("messages", ()) if isinstance(value, dict) else ():
+            if isinstance(message, (list, tuple)) and len(message) > 1 and isinstance(message[1], str):
+                texts.append(message[1])
+        return texts
+
+    def _documents(self, scope: RunScope, slot: Slot, *, made: bool = False) -> list[tuple[int, str | None]]:
+        """Nodes and texts of the documents in a slot: one, a list, or a tuple of them; bare texts are chunks."""
+        if slot.domain == Domain.TEXT:
+            return [self.sources.text_node(slot.kind, Digest(slot.digest), self._text)]
+        if slot.domain == Domain.CHAIN:
+            items = [item for _, item in self._members(slot)]
+        elif slot.domain == Domain.VALUE:
+            kind = self._item_kind(slot.digest)
+            if kind == "document":
+                return [self._document(scope, Digest(slot.digest), slot.kind, made=made)]
+            items = self._items_in(slot.digest)
+            if not items:
+                return [
+                    self.sources.text_node(slot.kind, text_digest(text), self._text, text)
+                    for text in self._strings(slot.digest)
+                ]
+        else:
+            return []
+        return [self._document(scope, item, slot.kind, made=made) for item in items]
+
+    def _document(
+        self, scope: RunScope, item: Digest, kind: str = "document", *, made: bool = False
+    ) -> tuple[int, str | None]:
+        return self.sources.document(scope, item, kind, self._item, self._text)
+
+
+def _causes(match: Match, own: list[int]) -> dict[int, tuple[int, int]]:
+    """The nodes that explain a stretch, each with its range; of templates that share one, that which is `own`."""
+    causes: dict[int, tuple[int, int]] = {}
+    for piece, start, end in match.candidates:
+        if isinstance(piece.key, int):
+            causes.setdefault(piece.key, (start, end))
+    if len(causes) > 1:
+        causes = {node: at for node, at in causes.items() if node in own} or causes
+    return causes

@@ -1,0 +1,220 @@
+"""Where a value that a span used came from.
+
+A value is looked for by name first (message id, tool call id), then by its digest near the span, then by its text; a
+text that nothing equals is searched for pieces.
+"""
+
+from __future__ import annotations
+
+from clew.lineage.content import content_text
+from clew.lineage.piece import Piece
+from clew.lineage.scope import RunScope, SeenSpan
+from clew.lineage.search import Search
+from clew.store import chain
+from clew.store.catalog import Evidence, Relation
+from clew.store.digest import Digest, Domain, text_digest
+from clew.store.record import Slot
+
+MINIMUM = 32  # characters from which a text is told by its content alone
+
+
+class Values(Search):
+    """Finds or makes the node of a value in its scope."""
+
+    def _value(self, scope: RunScope, span: SeenSpan, slot: Slot, *, search: bool) -> int:
+        if slot.domain == Domain.CHAIN:
+            return self._list(scope, span, slot)
+        if slot.domain == Domain.TEXT:
+            return self._text_value(scope, span, Digest(slot.digest), search=search)
+        known = scope.find_item(slot.digest)
+        if known is not None:
+            return known
+        if slot.kind == "message" or self._item_kind(slot.digest) == "message":
+            return self._message(scope, span, Digest(slot.digest))
+        node, new = self._scoped(span.run, slot.kind, Domain(slot.domain), Digest(slot.digest), slot.role)
+        if new:
+            self._parts(scope, span, node, slot)
+        return node
+
+    def _text_value(self, scope: RunScope, span: SeenSpan, item: Digest, *, search: bool) -> int:
+        found = scope.producers(item, span)
+        if len(found) == 1:
+            return found[0]
+        node, new = self._scoped(span.run, "value", Domain.TEXT, item)
+        if found:
+            self._candidates(node, found)
+        elif new and search:
+            text = self._text(item)
+            if text and len(text) >= MINIMUM:
+                self._search(scope, span, node, text)
+            elif text:
+                self._short(scope, node, text)
+        return node
+
+    def _message(self, scope: RunScope, span: SeenSpan, item: Digest) -> int:
+        """The node of a message that a model is asked with or that stands in a state."""
+        known = scope.find_item(item)
+        if known is not None:
+            return known
+        message = self._item(item) or {}
+        role = message.get("role")
+        if message.get("id"):
+            known = scope.find("message_ids", str(message["id"]))
+        if known is None and role == "tool" and message.get("tool_call_id"):
+            known = scope.find("tool_results", str(message["tool_call_id"]))
+        if known is not None:
+            scope.items[item] = known
+            return known
+        node, new = self._scoped(span.run, "message", Domain.VALUE, item)
+        scope.items[item] = node
+        if message.get("id"):
+            scope.message_ids[str(message["id"])] = node
+        if not new:
+            return node
+        text = content_text(message.get("content"), self._text)
+        if text:
+            found = scope.producers(text_digest(text), span)
+            if len(found) == 1:
+                self.rows.edge(node, found[0], Relation.SAME, Evidence.CONTENT)
+            elif found:
+                self._candidates(node, found)
+            else:
+                self._search(scope, span, node, text)
+        return node
+
+    def _list(self, scope: RunScope, span: SeenSpan, slot: Slot) -> int:
+        """The node of a list: it continues the longest beginning that is known, item by item."""
+        key = slot.digest
+        owner = scope
+        known = next((found for one in scope.chain() if (found := one.lists.get(key)) is not None), None)
+        if known is not None:
+            return known
+        links: list[chain.Link] = []
+        current = Digest(key)
+        start: int | None = None
+        while current != chain.EMPTY:
+            start = next((found for one in scope.chain() if (found := one.lists.get(current)) is not None), None)
+            if start is not None:
+                break
+            link = chain.parse_link(self.store.blob(current, self.rows.connection)[1])
+            if link is None:
+                break
+            links.append(link)
+            current = link.previous
+        node, new = self._scoped(span.run, slot.kind, Domain.CHAIN, Digest(key), slot.role)
+        owner.lists[key] = node
+        if new:
+            if start is not None:
+                self.rows.edge(node, start, Relation.LIST)
+            for link in reversed(links):
+                self.rows.edge(node, self._member(scope, span, link.domain, link.item), Relation.LIST)
+        return node
+
+    def _channel(self, scope: RunScope, span: SeenSpan, slot: Slot) -> int:
+        """A state channel as a node reads it: the write it equals, else all writes so far, else what it holds."""
+        writes = scope.writes.get(slot.role, [])
+        for node, digest in reversed(writes):
+            if digest == slot.digest:
+                return node
+        if slot.domain == Domain.CHAIN:
+            return self._list(scope, span, slot)
+        known = self._known(scope, span, slot)
+        if known is not None:
+            return known
+        node, new = self._scoped(span.run, "value", Domain(slot.domain), Digest(slot.digest), slot.role)
+        if new:
+            for write, _ in writes:
+                self.rows.edge(node, write, Relation.LIST)
+            if not writes:
+                self._parts(scope, span, node, slot)
+        return node
+
+    def _given(self, scope: RunScope, span: SeenSpan, slot: Slot, node: int) -> None:
+        """What a run was started with can be found in its prompts."""
+        if slot.domain == Domain.TEXT:
+            if all(known != node for known, _ in scope.texts.get(slot.digest, ())):
+                self._register_text(scope, span, node, slot.digest, self._text(slot.digest))
+        elif slot.domain == Domain.CHAIN:
+            for domain, item in self._members(slot):
+                if domain is Domain.TEXT:
+                    self._given(
+                        scope, span, Slot("", "value", int(domain), item), self._member(scope, span, domain, item)
+                    )
+                elif self._item_kind(item) == "message":
+                    member = self._member(scope, span, domain, item)
+                    text = self._message_text(item)
+                    if text:
+                        self._register_text(scope, span, member, text_digest(text), text)
+        elif slot.domain == Domain.VALUE:
+            for text in self._strings(slot.digest):
+                if len(text) >= MINIMUM:
+                    self._register_text(scope, span, node, text_digest(text), text)
+
+    def _parts(self, scope: RunScope, span: SeenSpan, node: int, slot: Slot, *, inner: bool = False) -> None:
+        """Edges from a value of several parts to the documents, messages and texts in it."""
+        if slot.domain != Domain.VALUE:
+            return
+        found = False
+        for item in self._items_in(slot.digest):
+            self.rows.edge(node, self._member(scope, span, Domain.VALUE, item), Relation.LIST)
+            found = True
+        for text in self._strings(slot.digest):
+            producers = scope.producers(text_digest(text), span) if len(text) >= MINIMUM else []
+            if len(producers) == 1:
+                self.rows.edge(node, producers[0], Relation.CONTAINS, Evidence.CONTAINED)
+                found = True
+            elif len(text) >= MINIMUM:
+                self._search(scope, span, node, text, inner=inner)
+                found = True
+        if not found and inner:
+            self._coarse(node, span)
+
+    def _member(self, scope: RunScope, span: SeenSpan, domain: Domain, item: Digest) -> int:
+        """The node of a list's item, or of a part of a value."""
+        known = scope.find_item(item)
+        if known is not None:
+            return known
+        if domain is Domain.TEXT:
+            return self._text_value(scope, span, item, search=True)
+        kind = self._item_kind(item)
+        if kind == "document":
+            return self._document(scope, item)[0]
+        if kind == "message":
+            return self._message(scope, span, item)
+        node, new = self._scoped(span.run, "value", domain, item)
+        if new:
+            self._parts(scope, span, node, Slot("", "value", int(domain), item))
+        return node
+
+    def _known(self, scope: RunScope, span: SeenSpan, slot: Slot) -> int | None:
+        """The one node that this value is, where that is beyond doubt."""
+        if slot.domain == Domain.TEXT:
+            found = scope.producers(slot.digest, span)
+            return found[0] if len(found) == 1 else None
+        return scope.find_item(slot.digest)
+
+    def _ambiguous(self, scope: RunScope, span: SeenSpan, node: int, digest: bytes) -> bool:
+        """Several producers made this very text: all are candidates, none is walked."""
+        found = scope.producers(digest, span)
+        if len(found) < 2:
+            return False
+        self._candidates(node, found)
+        return True
+
+    def _variable(self, scope: RunScope, span: SeenSpan, slot: Slot) -> None:
+        """A text put into a template stands in what is rendered, however short, if it is known where it is from."""
+        if slot.domain != Domain.TEXT:
+            return
+        text = self._text(slot.digest)
+        known = scope.producers(slot.digest, span)
+        holds = any(piece.short_ok and piece.text in text for piece in scope.pieces) if text else False
+        if text and (len(known) == 1 or (not known and not holds and len(text) < MINIMUM)):
+            node = (
+                known[0] if known else self._scoped(span.run, "value", Domain.TEXT, Digest(slot.digest), slot.role)[0]
+            )
+            span.variables.append(Piece(node, text, short_ok=True))
+
+    def _register_text(self, scope: RunScope, span: SeenSpan | None, node: int, name: bytes, text: str | None) -> None:
+        scope.texts.setdefault(name, []).append((node, span))
+        if text is not None and len(text) >= MINIMUM:
+            scope.pieces.append(Piece(node, text))

@@ -1,0 +1,265 @@
+"""Collecting old processes' segments: whole, closed ones that nothing kept needs.
+
+A process may go when it is over (its writer is dead, or all its segments are sealed), its last record is older than the
+limit, it gave no ref, and no kept run or ref needs anything of it (retention.py). What is uncertain stays. Rows go in one
+transaction; files are deleted after it, so a crash in between leaves files that the next query indexes again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from clew.store import backend, blob, catalog, record, segment, writer
+from clew.store.digest import Digest
+from clew.store.folder import Folder
+from clew.store.record import RecordType, Segment
+from clew.store.retention import Retention, Unit, chunks
+from clew.store.segment import SegmentFile
+from clew.store.store import Store
+
+GONE = "gone"  # state of the newest segment's row after its file went: its number is never given again
+
+
+@dataclasses.dataclass
+class Collected:
+    """One process and what gc does with it. `reason` says why it stays; None: it goes."""
+
+    process_id: str
+    segments: list[str]
+    size_bytes: int
+    last_ns: int
+    runs: int
+    reason: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in the JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass
+class Collection:
+    """What gc did, or with `dry_run` would do. `files` are blobs above 1 MB that nothing names any more."""
+
+    before_ns: int
+    dry_run: bool
+    processes: list[Collected]
+    files: list[str]
+    freed_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in the JSON."""
+        return dataclasses.asdict(self)
+
+
+def collect(store: Store, before_ns: int, *, catch_up: Callable[[], object], dry_run: bool = False) -> Collection:
+    """Remove what was over before `before_ns` and nothing kept needs. `catch_up` indexes every log, with the lock held."""
+    with backend.exclusive(store.engine, store.folder.lock, "index"):
+        catch_up()
+        with store.read() if dry_run else store.write() as connection:
+            units = _units(connection, store.folder, before_ns)
+            retention = Retention(connection, store.folder, units)
+            retention.settle()
+            going = [unit for unit in units if unit.keep is None]
+            told = [_told(connection, store.folder, unit) for unit in units]
+            stems = [stem for unit in going for stem in unit.segments.values()]
+            if going and not dry_run:
+                _remove(connection, store.folder, going, retention.left_behind())
+            left = sa.select(catalog.segment.c.stem).where(
+                catalog.segment.c.state == GONE
+            )  # by a crash of an earlier gc
+            stems.extend(connection.execute(left).scalars())
+        files = _unnamed_files(store.folder, stems, before_ns)
+        freed = sum(one.size_bytes for one in told if one.reason is None) + sum(_size(path) for path in files)
+        if not dry_run:
+            store.forget_segments()
+            for path in [*_paths(store.folder, stems), *files]:
+                path.unlink(missing_ok=True)
+    return Collection(before_ns, dry_run, told, [f"b3:{path.name}" for path in files], freed)
+
+
+def _units(connection: Connection, folder: Folder, before_ns: int) -> list[Unit]:
+    units: dict[bytes, Unit] = {}
+    open_ones: set[bytes] = set()
+    states: dict[bytes, str] = {}
+    for row in connection.execute(sa.select(catalog.segment).order_by(catalog.segment.c.id)):
+        header = record.decode(RecordType.SEGMENT, row.header)
+        assert isinstance(header, Segment)
+        if row.state == GONE:
+            continue
+        unit = units.setdefault(header.process_id, Unit(header.process_id))
+        unit.segments[row.id] = row.stem
+        unit.last_ns = max(unit.last_ns, header.created_ns, _last_ns(connection, row.id))
+        states[header.process_id] = writer.state(header)
+        if row.state != "sealed":
+            open_ones.add(header.process_id)
+    for process_id, unit in units.items():
+        state = states[process_id]
+        if process_id in open_ones and state != "dead":
+            unit.keep = (
+                "its writer is alive" if state == "alive" else "whether its writer lives cannot be told from here"
+            )
+        elif unit.last_ns >= before_ns:
+            unit.keep = "younger than the limit"
+        else:
+            refs = unit.read_facts(folder)
+            if refs:
+                unit.keep = f"it named {', '.join(refs[:3])}{' and more' if len(refs) > 3 else ''}"
+    return list(units.values())
+
+
+def _last_ns(connection: Connection, number: int) -> int:
+    span, run, lost = catalog.span, catalog.run, catalog.lost
+    latest = 0
+    for column, where in (
+        (span.c.start_ns, span.c.segment),
+        (span.c.end_ns, span.c.segment),
+        (run.c.started_ns, run.c.segment),
+        (run.c.ended_ns, run.c.segment),
+        (lost.c.when_ns, lost.c.segment),
+    ):
+        latest = max(latest, connection.execute(sa.select(sa.func.max(column)).where(where == number)).scalar() or 0)
+    return latest
+
+
+def _told(connection: Connection, folder: Folder, unit: Unit) -> Collected:
+    runs = 0
+    for part in chunks(list(unit.segments)):
+        query = sa.select(sa.func.count()).where(catalog.run.c.segment.in_(part), catalog.run.c.root.isnot(None))
+        runs += connection.execute(query).scalar_one()
+    stems = list(unit.segments.values())
+    size = sum(_size(path) for path in _paths(folder, stems))
+    return Collected(unit.process_id.hex(), stems, size, unit.last_ns, runs, unit.keep)
+
+
+# -- rows
+
+
+def _remove(connection: Connection, folder: Folder, going: list[Unit], left_behind: set[int]) -> None:
+    numbers = [number for unit in going for number in unit.segments]
+    _move_blobs(connection, folder, numbers)
+    nodes = left_behind.union(*(unit.spans | unit.values for unit in going))
+    _delete(connection, catalog.edge.c.src, nodes)
+    _delete(connection, catalog.edge.c.dst, nodes)
+    _delete(connection, catalog.leaf.c.node, nodes)
+    _delete(connection, catalog.member.c.container, nodes)
+    _delete(connection, catalog.member.c.node, nodes)
+    _delete(connection, catalog.node.c.id, nodes)
+    _delete(connection, catalog.span.c.segment, numbers)
+    _delete(connection, catalog.run.c.segment, numbers)
+    _delete(connection, catalog.lost.c.segment, numbers)
+    newest = connection.execute(sa.select(sa.func.max(catalog.segment.c.id))).scalar_one()
+    if newest in numbers:
+        connection.execute(sa.update(catalog.segment).where(catalog.segment.c.id == newest).values(state=GONE))
+    _delete(connection, catalog.segment.c.id, [number for number in numbers if number != newest])
+    # whoever indexes next must not trust the numbers it remembers
+    connection.execute(sa.delete(catalog.setting).where(catalog.setting.c.name == "indexer"))
+
+
+def _move_blobs(connection: Connection, folder: Folder, numbers: list[int]) -> None:
+    """Blobs that a kept segment holds too are read from there; the others are gone."""
+    table = catalog.blob
+    wanted: set[bytes] = set()
+    for part in chunks(numbers):
+        wanted.update(
+            map(bytes, connection.execute(sa.select(table.c.digest).where(table.c.segment.in_(part))).scalars())
+        )
+        connection.execute(sa.delete(table).where(table.c.segment.in_(part)))
+    rows = connection.execute(sa.select(catalog.segment.c.id, catalog.segment.c.stem).order_by(catalog.segment.c.id))
+    kept = [(row[0], row[1]) for row in rows if row[0] not in numbers]
+    for number, stem in kept:
+        found = []
+        for payload, offset in _blobs(folder, stem):
+            name = payload[1:33]
+            if name in wanted:
+                wanted.discard(name)
+                found.append((name, number, offset))
+        catalog.insert(connection, table, ("digest", "segment", "offset"), found)
+        if not wanted:
+            return
+
+
+def _blobs(folder: Folder, stem: str) -> Iterable[tuple[bytes, int]]:
+    try:
+        file = SegmentFile(folder.log / stem)
+    except FileNotFoundError:
+        return
+    try:
+        for frame in file.frames():
+            if frame.type == RecordType.BLOB:
+                yield frame.payload, frame.offset
+    finally:
+        file.close()
+
+
+def _delete(connection: Connection, column: sa.Column[Any], values: Iterable[int]) -> None:
+    for part in chunks(list(values)):
+        connection.execute(sa.delete(column.table).where(column.in_(part)))
+
+
+# -- files
+
+
+def _unnamed_files(folder: Folder, going: list[str], before_ns: int) -> list[Path]:
+    """Files of large blobs, older than the limit, whose digest stands in no kept segment and no kept file."""
+    old = {path for path in folder.blob.glob("??/*") if _age_ns(path) < before_ns and len(path.name) == 64}
+    unseen = {bytes.fromhex(path.name): path for path in old}
+    contents: list[Callable[[], Iterable[bytes]]] = []
+    for stem in segment.stems(folder.log):
+        if stem.name not in going:
+            contents.append(lambda stem=stem: _payloads(stem))  # type: ignore[misc]
+    for read in contents:
+        for payload in read() if unseen else ():
+            _strike(unseen, payload)
+    # a large list or tree is a file itself and may name others
+    named = [path for path in folder.blob.glob("??/*") if path not in unseen.values()]
+    while named and unseen:
+        path = named.pop()
+        found = blob.read_file(folder.blob, Digest(bytes.fromhex(path.name))) if len(path.name) == 64 else None
+        if found is not None:
+            named.extend(_strike(unseen, found[1]))
+    return sorted(unseen.values())
+
+
+def _strike(unseen: dict[bytes, Path], content: bytes) -> list[Path]:
+    """Take out of `unseen` what the content names, as raw bytes or in hex."""
+    seen = [name for name in unseen if name in content or name.hex().encode() in content]
+    return [unseen.pop(name) for name in seen]
+
+
+def _payloads(stem: Path) -> Iterable[bytes]:
+    try:
+        file = SegmentFile(stem)
+    except FileNotFoundError:
+        return
+    try:
+        for frame in file.frames():
+            yield frame.payload
+    finally:
+        file.close()
+
+
+def _paths(folder: Folder, stems: list[str]) -> list[Path]:
+    suffixes = (segment.OPEN_SUFFIX, segment.SEALED_SUFFIX)
+    paths = [folder.log / f"{stem}{suffix}" for stem in stems for suffix in suffixes]
+    return [path for path in paths if path.exists()]
+
+
+def _age_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return time.time_ns()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

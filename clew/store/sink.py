@@ -1,0 +1,51 @@
+"""Where the parts of an encoded value go that are content of their own."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from clew.store.digest import Digest, Domain, digest, text_bytes
+
+
+class Sink(Protocol):
+    """Takes the parts of a value and returns the digest they were stored under."""
+
+    def text(self, text: str) -> Digest:
+        """A text of `encoding.REFERENCE_CHARS` characters or more."""
+
+    def inline(self, text: str) -> str:
+        """A shorter text, about to be inlined: returned as it may be stored (redacted)."""
+
+    def named(self, name: str, text: str) -> str:
+        """A text that stands under a name, which may say that it is secret: returned as it may go on to the others."""
+
+    def data(self, domain: Domain, data: bytes) -> Digest:
+        """Bytes, a tensor or an encoded value."""
+
+    def item(self, kind: str, value: Any, encoded: bytes) -> Digest:
+        """A document or message whose own encoding is `encoded`."""
+
+    def seen(self, value: Any) -> Digest | None:
+        """The digest of this very item if it was met before and has not changed since; saves walking it again."""
+
+
+class Digester:
+    """The sink that stores nothing: it only says what each part's digest is."""
+
+    def text(self, text: str) -> Digest:
+        return digest(Domain.TEXT, text_bytes(text))
+
+    def inline(self, text: str) -> str:
+        return text
+
+    def named(self, name: str, text: str) -> str:
+        return text
+
+    def data(self, domain: Domain, data: bytes) -> Digest:
+        return digest(domain, data)
+
+    def item(self, kind: str, value: Any, encoded: bytes) -> Digest:
+        return digest(Domain.VALUE, encoded)
+
+    def seen(self, value: Any) -> Digest | None:
+        return None

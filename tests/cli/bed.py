@@ -1,0 +1,91 @@
+"""A small store to run commands on: programs that are traced in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+ANSWERS = """
+import sys, clew
+clew.init("docs-qa", store=sys.argv[1])
+rows = [
+    {"id": f"r{i}", "text": f"Paragraph {i} of the handbook, which says that {what} is due {i} days after it was asked for."}
+    for i, what in enumerate(["leave", "a refund", "the travel report", "an invoice"])
+]
+handbook = clew.dataset("handbook", rows, text="text", key="id")
+documents = list(handbook.documents())
+
+@clew.trace("search", kind="retriever")
+def search(question):
+    return [document for document in documents if question in document.text]
+
+@clew.trace("ask", kind="llm")
+def ask(prompt):
+    return "It says: " + prompt[-90:]
+
+for question, session in (("a refund", "s-1"), ("an invoice", "s-2")):
+    with clew.run("answer", session=session) as run:
+        found = search(question)
+        run.output(ask("Answer from this context alone:\\n" + "\\n".join(one.text for one in found)))
+
+@clew.trace("divide", kind="tool")
+def divide(number):
+    return 1 / number
+
+try:
+    with clew.run("broken", session="s-3"):
+        divide(0)
+except ZeroDivisionError:
+    pass
+"""
+
+KILLED = """
+import os, signal, sys, clew
+clew.init("docs-qa", store=sys.argv[1])
+
+@clew.trace("think", kind="llm")
+def think(prompt):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+with clew.run("doomed"):
+    think("the input that must survive the death of its process")
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of a child that imports this checkout and has no store but the one it is given."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CLEW_") and name != "COLUMNS"}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", **more}
+
+
+def program(source: str, store: Path) -> subprocess.CompletedProcess[str]:
+    """Run a traced program in a folder of its own beside the store."""
+    folder = store.parent / "program"
+    folder.mkdir(exist_ok=True)
+    (folder / "main.py").write_text(source)
+    return subprocess.run(
+        [sys.executable, "main.py", str(store)],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def clew(*arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command line, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "clew.cli", *arguments],
+        cwd=cwd or ROOT,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )

@@ -1,0 +1,213 @@
+"""Segments: what was written whole is read, in both forms, whatever happened to the rest of the file."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from clew.store import encoding, record, segment
+from clew.store.digest import Digest, Domain, digest, text_digest
+from clew.store.errors import CorruptSegment, StoreFormatError
+from clew.store.record import RecordType
+from clew.store.segment import Frame, SegmentFile
+from tests.store.golden import make as golden
+
+GOLDEN = Path(__file__).parent / "golden" / "format_1"
+
+
+def payloads(stem: Path, damaged: list[int] | None = None) -> list[bytes]:
+    file = SegmentFile(stem)
+    try:
+        return [frame.payload for frame in file.frames(0, damaged)]
+    finally:
+        file.close()
+
+
+def written(path: Path, contents: list[bytes]) -> list[int]:
+    """Writes an open segment of these payloads; the offsets of its records, and where it ends."""
+    frames = [segment.frame_bytes(RecordType.BLOB, content) for content in contents]
+    path.write_bytes(segment.MAGIC + b"".join(frames))
+    return list(itertools.accumulate(map(len, frames), initial=len(segment.MAGIC)))
+
+
+@pytest.fixture(params=["open", "sealed"])
+def golden_stem(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    suffix = segment.OPEN_SUFFIX if request.param == "open" else segment.SEALED_SUFFIX
+    shutil.copy(GOLDEN.with_name(GOLDEN.name + suffix), tmp_path / f"golden{suffix}")
+    return tmp_path / "golden"
+
+
+def test_the_golden_segment_is_readable(golden_stem: Path) -> None:
+    file = SegmentFile(golden_stem)
+    frames = list(file.frames())
+    entries = [record.decode(frame.type, frame.payload) for frame in frames if frame.type != RecordType.BLOB]
+    assert [entry for entry in entries if entry is not None] == golden.RECORDS
+    blobs = {
+        Digest(frame.payload[1:33]): (frame.payload[0], frame.payload[33:])
+        for frame in frames
+        if frame.type == RecordType.BLOB
+    }
+    assert blobs[text_digest(golden.TEXT)] == (Domain.TEXT, golden.TEXT.encode())
+    assert all(digest(Domain(domain), data) == name for name, (domain, data) in blobs.items())
+    assert [encoding.decode(data) for domain, data in blobs.values() if domain == Domain.VALUE] == [golden.VALUE]
+    file.close()
+
+
+def test_a_record_type_that_nobody_knows_yet_is_kept_and_skipped(golden_stem: Path) -> None:
+    file = SegmentFile(golden_stem)
+    unknown = next(frame for frame in file.frames() if frame.type == 200)
+    assert (unknown.version, unknown.payload) == (9, b"a record of a later version")
+    assert record.decode(unknown.type, unknown.payload) is None
+    file.close()
+
+
+def test_the_golden_segment_is_what_its_command_writes_today(tmp_path: Path) -> None:
+    """An open segment is made of bytes that are fixed; in a sealed one zstd's version may differ, not its content."""
+    golden.make(tmp_path / "now")
+    assert (tmp_path / "now.log").read_bytes() == GOLDEN.with_name("format_1.log").read_bytes()
+
+
+def test_sealing_keeps_every_offset(tmp_path: Path) -> None:
+    stem = tmp_path / "s"
+    offsets = written(tmp_path / "s.log", [os.urandom(200_000), b"", b"x" * 700_000, b"last"])
+    before = SegmentFile(stem)
+    old: list[Frame | None] = [before.frame(offset) for offset in offsets[:-1]]
+    assert segment.seal(stem) == tmp_path / "s.zlog"
+    assert os.listdir(tmp_path) == ["s.zlog"]
+    after = SegmentFile(stem)
+    assert after.sealed
+    assert after.size == before.size == offsets[-1]
+    assert [after.frame(offset) for offset in offsets[:-1]] == old
+    assert list(after.frames(offsets[2])) == list(before.frames(offsets[2])) == old[2:]
+    assert after.read(offsets[-1] - 4, 100) == b"last"
+    assert segment.seal(stem) is None
+    before.close()
+    after.close()
+
+
+def test_a_reader_that_opened_before_the_seal_reads_on(tmp_path: Path) -> None:
+    offsets = written(tmp_path / "s.log", [b"%d" % number for number in range(100)])
+    reader = SegmentFile(tmp_path / "s")
+    frames = reader.frames()
+    first: list[Frame] = [next(frames) for _ in range(10)]
+    segment.seal(tmp_path / "s")
+    rest: Iterator[Frame] = frames
+    assert [frame.offset for frame in [*first, *rest]] == offsets[:-1]
+    reader.close()
+
+
+def test_a_crash_between_seal_and_removal_leaves_both_and_reads_once(tmp_path: Path) -> None:
+    written(tmp_path / "s.log", [b"a", b"b"])
+    shutil.copy(tmp_path / "s.log", tmp_path / "copy")
+    segment.seal(tmp_path / "s")
+    (tmp_path / "copy").rename(tmp_path / "s.log")
+    assert segment.stems(tmp_path) == [tmp_path / "s"]
+    assert payloads(tmp_path / "s") == [b"a", b"b"]
+    segment.seal(tmp_path / "s")
+    assert os.listdir(tmp_path) == ["s.zlog"]
+
+
+def test_segments_are_listed_oldest_first_and_none_where_there_is_no_folder(tmp_path: Path) -> None:
+    for name in ("b.zlog", "a.log", "c.log", "c.zlog", "d.1.tmp"):
+        (tmp_path / name).touch()
+    assert [stem.name for stem in segment.stems(tmp_path)] == ["a", "b", "c"]
+    assert segment.stems(tmp_path / "gone") == []
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_torn_tail_is_cut_at_every_byte_of_the_last_record(tmp_path: Path, sealed: bool) -> None:
+    path = tmp_path / "s.log"
+    offsets = written(path, [b"first", b"second", b"the last record"])
+    whole = path.read_bytes()
+    for end in range(offsets[2], offsets[3]):
+        path.write_bytes(whole[:end])
+        if sealed:
+            segment.seal(tmp_path / "s")
+        damaged: list[int] = []
+        assert payloads(tmp_path / "s", damaged) == [b"first", b"second"]
+        assert damaged == []  # a torn tail is how every crash looks, not damage
+        (tmp_path / "s.zlog").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_damaged_record_inside_is_skipped_and_reported_whichever_byte_it_is(tmp_path: Path, sealed: bool) -> None:
+    path = tmp_path / "s.log"
+    offsets = written(path, [b"first", b"second", b"third", b"fourth"])
+    whole = path.read_bytes()
+    for at in range(offsets[1], offsets[2]):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        if sealed:
+            segment.seal(tmp_path / "s")
+        damaged: list[int] = []
+        assert payloads(tmp_path / "s", damaged) == [b"first", b"third", b"fourth"], at
+        assert damaged == [offsets[1]]
+        (tmp_path / "s.zlog").unlink(missing_ok=True)
+
+
+def test_damage_of_two_neighbours_and_of_the_middle_of_a_file_loses_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "s.log"
+    offsets = written(path, [b"%d" % number * 3000 for number in range(1000)])
+    data = bytearray(path.read_bytes())
+    data[offsets[10] : offsets[12]] = bytes(offsets[12] - offsets[10])
+    data[offsets[500] + 3] ^= 0x7F  # a length far beyond the end
+    path.write_bytes(data)
+    damaged: list[int] = []
+    found = payloads(tmp_path / "s", damaged)
+    assert found == [b"%d" % number * 3000 for number in range(1000) if number not in (10, 11, 500)]
+    assert damaged == [offsets[10], offsets[500]]
+
+
+def test_a_damaged_block_of_a_sealed_segment_costs_only_its_own_records(tmp_path: Path) -> None:
+    offsets = written(tmp_path / "s.log", [os.urandom(1000) for _ in range(2000)])
+    segment.seal(tmp_path / "s")
+    path = tmp_path / "s.zlog"
+    data = bytearray(path.read_bytes())
+    data[data.find(b"\x28\xb5\x2f\xfd", 1000)] ^= 0xFF  # the magic of the second block
+    path.write_bytes(data)
+    damaged: list[int] = []
+    found = payloads(tmp_path / "s", damaged)
+    assert 2000 - 300 < len(found) < 2000
+    assert len(damaged) == 1
+    file = SegmentFile(tmp_path / "s")
+    with pytest.raises(CorruptSegment, match="block .* is damaged"):
+        file.frame(next(offset for offset in offsets if offset > damaged[0]))
+    first = file.frame(offsets[0])
+    assert first is not None
+    assert first.payload == found[0]
+    file.close()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 8, 31, 32, 40])
+def test_a_sealed_segment_that_was_cut_short_is_a_named_error(tmp_path: Path, cut: int) -> None:
+    written(tmp_path / "s.log", [b"x" * 100])
+    segment.seal(tmp_path / "s")
+    path = tmp_path / "s.zlog"
+    path.write_bytes(path.read_bytes()[: -cut - 1] if cut else b"")
+    with pytest.raises(StoreFormatError, match=r"s\.zlog is not a sealed segment"):
+        SegmentFile(tmp_path / "s")
+
+
+def test_a_file_that_is_no_segment_is_a_named_error(tmp_path: Path) -> None:
+    (tmp_path / "s.log").write_bytes(b"something else entirely")
+    with pytest.raises(StoreFormatError, match="is not a log segment"):
+        payloads(tmp_path / "s")
+    (tmp_path / "empty.log").touch()
+    assert payloads(tmp_path / "empty") == []
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(garbage=st.binary(max_size=400), contents=st.lists(st.binary(max_size=40), max_size=4))
+def test_garbage_behind_whole_records_is_never_read_as_one(
+    tmp_path: Path, garbage: bytes, contents: list[bytes]
+) -> None:
+    written(tmp_path / "s.log", contents)
+    with (tmp_path / "s.log").open("ab") as file:
+        file.write(garbage)
+    assert payloads(tmp_path / "s") == contents

@@ -1,0 +1,230 @@
+"""The gate: content becomes artifacts once, redacted, and a value that changed is seen to have changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clew.store import blob
+from clew.store.digest import Digest, Domain, text_digest
+from clew.store.encoding import register_item
+from clew.store.errors import StoreUnwritable
+from clew.store.folder import Folder
+from clew.store.log import Log
+from clew.store.record import RecordType
+from clew.store.segment import SegmentFile
+from clew.tracer.capture import Clean, Gate, storable
+from clew.tracer.redaction import Redactor
+from clew.tracer.secret import SecretRegistry
+
+LONG = "a text that is long enough to be stored as content of its own, far beyond sixty-four characters"
+KEY = "sk-proj-" + "aB3dE5gH7jK9mN1pQ3sT5vX7z" * 2
+
+
+class Message:
+    def __init__(self, text: str, facts: dict[str, Any]) -> None:
+        self.text = text
+        self.facts = facts
+
+
+register_item(Message, "message", lambda it: {"text": it.text, "facts": it.facts})
+
+
+def gate_of(folder: Folder, *, content: bool = True) -> Gate:
+    log = Log(folder.log, process_id=b"p" * 16)
+    return Gate(log, Redactor(b"k" * 32, secrets=SecretRegistry()), folder.blob, content=content)
+
+
+@pytest.fixture
+def gate(folder: Folder) -> Iterator[Gate]:
+    made = gate_of(folder)
+    yield made
+    made.log.close()
+
+
+def blobs(gate: Gate) -> list[Digest]:
+    """The digests of the blobs that the log holds, in order."""
+    if gate.log.stem is None:
+        return []
+    file = SegmentFile(gate.log.stem)
+    found = [Digest(frame.payload[1:33]) for frame in file.frames() if frame.type == RecordType.BLOB]
+    file.close()
+    return found
+
+
+def test_what_was_written_is_not_written_again(gate: Gate) -> None:
+    for _ in range(3):
+        batch = gate.batch()
+        assert batch.part(LONG) == (Domain.TEXT, text_digest(LONG))
+        batch.part({"nested": [LONG]})
+        batch.commit()
+    assert blobs(gate).count(text_digest(LONG)) == 1
+    assert len(blobs(gate)) == 2
+
+
+def test_a_batch_that_could_not_be_written_is_written_by_the_next(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = gate.batch()
+    batch.part(LONG)
+    monkeypatch.setattr(gate.log, "_folder", gate.log._folder / "no" / "such" / "folder")
+    with pytest.raises(StoreUnwritable):
+        batch.commit()
+    monkeypatch.undo()
+    again = gate.batch()
+    again.part(LONG)
+    again.commit()
+    assert blobs(gate) == [text_digest(LONG)]
+
+
+def test_a_list_that_grows_stores_only_what_is_new(gate: Gate) -> None:
+    messages = [f"{turn} {LONG}" for turn in range(20)]
+    for end in range(21):
+        batch = gate.batch()
+        batch.chain(messages[:end])
+        batch.commit()
+    assert len(blobs(gate)) == 20 + 20  # a text and a link for each message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda message: setattr(message, "text", "other"),
+        lambda message: message.facts.update(new=1),
+        lambda message: message.facts["deep"].append(2),
+        lambda message: message.facts["deeper"]["down"].update(here=1),
+        lambda message: message.facts.clear(),
+    ],
+)
+def test_an_item_that_changed_in_place_has_another_digest(gate: Gate, change: Any) -> None:
+    message = Message(LONG, {"deep": [1], "deeper": {"down": {}}})
+    batch = gate.batch()
+    before = batch.part(message)
+    batch.commit()
+    assert gate.batch().part(message) == before
+    change(message)
+    after = gate.batch().part(message)
+    assert after != before
+    assert gate.batch().part(Message(message.text, message.facts)) == after
+
+
+def test_an_item_that_holds_an_array_or_itself_is_captured(gate: Gate) -> None:
+    message = Message(LONG, {"array": np.zeros(3)})
+    message.facts["array_list"] = [np.zeros(2), np.ones(2)]
+    own = Message(LONG, {})
+    own.facts["own"] = own.facts
+    for each in (message, own):
+        for _ in range(2):
+            batch = gate.batch()
+            batch.part([each, each])
+            batch.commit()
+    message.facts["array"] = np.ones(3)
+    assert gate.batch().part(message)[0] is Domain.VALUE
+
+
+def test_content_of_more_than_a_megabyte_is_a_file(gate: Gate, folder: Folder) -> None:
+    batch = gate.batch()
+    _, name = batch.part("y" * (blob.FILE_BYTES + 1))
+    batch.commit()
+    assert blob.file_path(folder.blob, name).exists()
+    assert blobs(gate) == []
+
+
+def test_without_content_there_are_digests_alone(folder: Folder) -> None:
+    full, bare = gate_of(folder), gate_of(folder, content=False)
+    value = {"a": [LONG, Message(LONG, {"b": b"x" * 999})], "c": np.zeros(9)}
+    batches = full.batch(), bare.batch()
+    assert batches[0].part(value) == batches[1].part(value)
+    assert batches[0].part([LONG, value]) == batches[1].part([LONG, value])
+    batches[1].commit()
+    assert len(blobs(bare)) == 2  # the links of the list, which hold digests
+    full.log.close()
+    bare.log.close()
+
+
+def test_content_that_one_batch_left_out_is_written_when_another_brings_it(gate: Gate) -> None:
+    """A dataset by digest alone must not keep a retriever's document of the same text out of the store."""
+    batch = gate.batch()
+    batch.content = False
+    batch.part({"text": LONG})
+    batch.part(Message(LONG, {}))
+    batch.part(LONG)
+    batch.commit()
+    assert blobs(gate) == []
+    again = gate.batch()
+    again.part(Message(LONG, {}))
+    again.part(LONG)
+    again.commit()
+    assert text_digest(LONG) in blobs(gate)
+    assert len(blobs(gate)) == 2
+
+
+def test_attributes_are_plain_and_redacted_whatever_they_were(gate: Gate) -> None:
+    class Hostile:
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    batch = gate.batch()
+    found = batch.attributes(
+        {
+            "text": "plain",
+            "none": None,
+            "numbers": (1, 2.5, True),
+            "huge": 2**70,
+            "nan": math.nan,
+            "surrogate": "a\ud800b",
+            "nul": "a\0b",
+            "key": f"with {KEY} inside",
+            "nested": {"api_key": "pQ7xL2vN9wR4tY6u", 1: {KEY: [KEY]}},
+            "hostile": Hostile(),
+            "cycle": cycle,
+            "clean": Clean("own"),
+            "digest": text_digest("x"),
+        }
+    )
+    assert KEY not in str(found)
+    assert "pQ7xL2vN9wR4tY6u" not in str(found)
+    assert found["numbers"] == [1, 2.5, True]
+    assert (found["surrogate"], found["nul"], found["huge"]) == ("a\\ud800b", "a\\x00b", hex(2**70))
+    assert found["hostile"].endswith("Hostile")
+    assert "none" not in found
+    assert type(found["clean"]) is str
+    assert found["digest"] == text_digest("x")
+    batch.record(batch_of_attributes(found))
+    batch.commit()
+
+
+def batch_of_attributes(found: dict[str, Any]) -> Any:
+    from clew.store.record import SpanEnd
+
+    return SpanEnd(b"t" * 16, b"s" * 8, 1, "ok", attributes=found)
+
+
+@pytest.mark.parametrize("piece", [1, 3, 7, 20])
+def test_a_key_split_over_the_items_of_a_list_is_not_stored(gate: Gate, folder: Folder, piece: int) -> None:
+    text = f"the key is {KEY} and that is all"
+    pieces = [text[at : at + piece] for at in range(0, len(text), piece)]
+    batch = gate.batch()
+    batch.part(pieces)
+    batch.part([one.encode() for one in pieces])
+    batch.commit()
+    assert gate.log.stem is not None
+    data = gate.log.stem.with_name(gate.log.stem.name + ".log").read_bytes()
+    assert KEY[-piece:].encode() not in data or piece == 1
+    assert data.count(b"secret:") == 2
+
+
+def test_a_list_without_secrets_keeps_its_items(gate: Gate) -> None:
+    batch = gate.batch()
+    assert batch.chain(["a", "b", "", "c" * 300, "d"]) == gate.batch().chain(iter(["a", "b", "", "c" * 300, "d"]))
+    batch.commit()
+    assert len(blobs(gate)) == 5 + 5
+
+
+def test_a_storable_text_is_what_every_part_of_the_store_can_hold() -> None:
+    assert storable("Grüße 🧶\n") == "Grüße 🧶\n"
+    assert storable("\ud800\0") == "\\ud800\\x00"

@@ -64,7 +64,8 @@ def one_death(script: Path, store: Path, number: int, delay: float) -> list[dict
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
     first = process.stdout.readline()
     timer = threading.Timer(delay, process.send_signal, [signal.SIGKILL])
     timer.start()

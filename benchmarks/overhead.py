@@ -152,7 +152,8 @@ def answerable(store: str, answer: dict[str, Any], text: str, runs: int) -> None
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        print(json.dumps(measured(*sys.argv[2:5], int(sys.argv[5]), sys.argv[6])))
+        kind, mode, bench, runs, store = sys.argv[2:]
+        print(json.dumps(measured(kind, mode, bench, int(runs), store)))
         sys.exit()
     options = program(
         __doc__,

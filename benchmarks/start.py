@@ -8,7 +8,6 @@ other programs only ever add. `--install` makes a virtual environment with the c
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys

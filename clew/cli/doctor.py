@@ -82,7 +82,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines = [
         f"store       {found['store']} (format {found['format']}{'' if found['writable'] else ', read-only'})",
         f"size        {when.size(sizes['total'])}: {parts}",
-        f"holds       {', '.join(f'{count} {name[:-1] if count == 1 and name != 'processes' else name}' for name, count in kept.items())}",
+        f"holds       {', '.join(_some(count, name) for name, count in kept.items())}",
         f"log         {log['segments']} segments, {log['sealed']} sealed; writers: {writers}",
         f"catalog     {_catalog(found)}",
     ]
@@ -108,6 +108,12 @@ def _lines(found: dict[str, Any]) -> list[str]:
     if not found["faults"]:
         lines.append("faults      none: the tracer recorded everything it was given")
     return lines
+
+
+def _some(count: int, names: str) -> str:
+    if count != 1:
+        return f"{count} {names}"
+    return f"1 {'process' if names == 'processes' else names.removesuffix('s')}"
 
 
 def _catalog(found: dict[str, Any]) -> str:

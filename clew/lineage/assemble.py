@@ -32,6 +32,7 @@ RELATION = {
     Relation.CANDIDATE: "one_of",
 }
 CANDIDATES_SHOWN = 20
+_SOURCE_EDGES = ("derived_from", "contains", "same_as")
 
 
 class Assembly:
@@ -213,9 +214,9 @@ class Assembly:
         """Name a document or chunk by its source's name and range."""
         sources: dict[str, Edge] = {}
         for edge in self.edges:
-            if edge.relation in ("derived_from", "contains", "same_as") and edge.effect in self.nodes:
-                if self.nodes[edge.effect].kind in ("document", "chunk"):
-                    sources.setdefault(edge.effect, edge)
+            effect = self.nodes.get(edge.effect)
+            if effect is not None and effect.kind in ("document", "chunk") and edge.relation in _SOURCE_EDGES:
+                sources.setdefault(edge.effect, edge)
         for name in sources:
             source, span, seen = name, None, set()
             while source in sources and source not in seen:

@@ -82,7 +82,7 @@ class Describer:
             else:
                 run = self.runs.get(node.run)
                 name = f"{run.run_id.hex() if run is not None else '?'}:{Digest(node.digest).hex()[:24]}"
-        self.ids[number] = name
+        self.ids[number] = name = str(name)
         return name
 
     def node(self, number: int, role: str = "lineage") -> Node:

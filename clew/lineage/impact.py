@@ -150,7 +150,7 @@ def runs_using(store: Store, connection: Connection, names: list[str]) -> set[st
 def _code_runs(connection: Connection, reached: set[int]) -> set[int]:
     """Answers of runs whose process ran with one of these artifacts as its code or environment."""
 
-    keys = set()
+    keys: set[bytes] = set()
     for part in chunks(list(reached)):
         keys.update(connection.execute(sa.select(catalog.node.c.key).where(catalog.node.c.id.in_(part))).scalars())
     found: set[int] = set()

@@ -88,6 +88,8 @@ class Runs:
         if entry.parent_run_id is not None:
             scope.child_answer = answer
             scope.answer = []
+        elif entry.session is None and scope.process is not None:
+            self._scopes.pop(entry.run_id, None)  # nothing looks there again; a span that ends late restores it
 
     def _remember_run(self, run_id: bytes, run: int) -> int:
         self._runs[run_id] = run

@@ -126,7 +126,7 @@ class Sources:
 
     def _row_digests(self, root: bytes) -> list[bytes]:
         pages = self.store.blob(root, self.rows.connection)[1]
-        digests = []
+        digests: list[bytes] = []
         for start in range(0, len(pages), 32):
             page = self.store.blob(pages[start : start + 32], self.rows.connection)[1]
             digests.extend(page[at : at + 32] for at in range(0, len(page), 32))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import time
 from pathlib import Path
 
 from clew.store.digest import Digest, Domain, digest
@@ -29,7 +30,7 @@ def write_file(folder: Path, domain: Domain, name: Digest, data: bytes) -> None:
     """Store a large blob: durable before its name exists. Storing it again does nothing."""
     path = file_path(folder, name)
     if path.exists():
-        os.utime(path)  # gc takes it for young
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))  # accessed: gc takes it for young
         return
     packed = _ZSTD + zstd.compress(data, 3) if domain in (Domain.TEXT, Domain.VALUE) else _RAW + data
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
@@ -54,8 +55,9 @@ def read_file(folder: Path, name: Digest) -> tuple[Domain, bytes] | None:
     except FileNotFoundError:
         return None
     try:
-        form = {_RAW: bytes, _ZSTD: zstd.decompress}[raw[1:2]]
-        return Domain(raw[0]), form(raw[2:])
+        if raw[1:2] not in (_RAW, _ZSTD):
+            raise ValueError("its form is unknown")
+        return Domain(raw[0]), zstd.decompress(raw[2:]) if raw[1:2] == _ZSTD else raw[2:]
     except (ValueError, LookupError, zstd.ZstdError) as error:
         raise CorruptBlob(f"{name}: its file is damaged ({error})") from error
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 

@@ -208,7 +208,7 @@ def _delete(connection: Connection, column: sa.Column[Any], values: Iterable[int
 
 def _unnamed_files(folder: Folder, going: list[str], before_ns: int) -> list[Path]:
     """Files of large blobs, older than the limit, whose digest stands in no kept segment and no kept file."""
-    old = {path for path in folder.blob.glob("??/*") if _age_ns(path) < before_ns and len(path.name) == 64}
+    old = {path for path in folder.blob.glob("??/*") if _used_ns(path) < before_ns and len(path.name) == 64}
     unseen = {bytes.fromhex(path.name): path for path in old}
     contents: list[Callable[[], Iterable[bytes]]] = []
     for stem in segment.stems(folder.log):
@@ -251,9 +251,10 @@ def _paths(folder: Folder, stems: list[str]) -> list[Path]:
     return [path for path in paths if path.exists()]
 
 
-def _age_ns(path: Path) -> int:
+def _used_ns(path: Path) -> int:
     try:
-        return path.stat().st_mtime_ns
+        found = path.stat()
+        return max(found.st_mtime_ns, found.st_atime_ns)  # storing it again, or reading it, is an access
     except FileNotFoundError:
         return time.time_ns()
 

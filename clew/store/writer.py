@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from functools import cache
+from pathlib import Path
 
 from clew.store.record import Segment
 
@@ -56,7 +56,7 @@ def state(segment: Segment) -> str:
         return "dead"
     if segment.pid_namespace != pid_namespace():
         return "unknown"
-    if sys.platform == "linux":
+    if Path("/proc/self/stat").exists():
         return "alive" if process_started(segment.pid) == segment.pid_started else "dead"
     try:
         os.kill(segment.pid, 0)

@@ -13,7 +13,20 @@ from clew.store.record import Artifact, Slot
 from clew.tracer import context, init
 from clew.tracer.capture import Batch
 
-KINDS = ("dataset", "row", "document", "chunk", "embedding", "index", "model", "prompt", "tool", "message", "value", "file")
+KINDS = (
+    "dataset",
+    "row",
+    "document",
+    "chunk",
+    "embedding",
+    "index",
+    "model",
+    "prompt",
+    "tool",
+    "message",
+    "value",
+    "file",
+)
 _COPIED_BYTES = 1 << 20
 
 

@@ -220,7 +220,9 @@ class Batch:
     def chain(self, values: Iterable[Any]) -> Digest:
         """The digest of a list, each item captured on its own."""
         current = chain.EMPTY
-        values = chunks.joined(values, self.gate.cleaner)
+        values = list(values)
+        if len(values) > 1 and any(value.__class__ in _JOINABLE for value in values):
+            values = chunks.joined(values, self.gate.cleaner)
         known, own, part = self.gate.links.get, self.links, self.part
         for value in values:
             domain, item = part(value)
@@ -237,6 +239,8 @@ class Batch:
     def slot(self, given: Given) -> Slot:
         """A slot of a span from (role, kind, value[, name[, info]])."""
         value = given[2]
+        if value.__class__ is str:
+            value = self.named(given[0], value)
         domain, name = value if value.__class__ is tuple and _named(value) else self.part(value)
         if len(given) == 3:
             return Slot(given[0], given[1], _NUMBER[domain], name)
@@ -253,6 +257,7 @@ class Batch:
         memo = self.gate.names
         clean: dict[str, Any] = {}
         for key, value in values.items():
+            key = memo.get(key) or self.gate.name(key)
             if not self.content and (key in _TOLD or key.startswith(_TOLD_BELOW)):
                 clean[key] = str(self.part(value)[1])
             elif value.__class__ is str:
@@ -302,6 +307,7 @@ _NUMBER = {domain: int(domain) for domain in Domain}
 _ITEM_HEAD = bytes((0xC7, 32, int(encoding.Code.ITEM)))
 _ITEM_BYTES = 35
 _INT64 = 1 << 63
+_JOINABLE = (str, bytes)  # of which several together may hold a credential that none holds alone
 _TOLD = frozenset((  # attributes that hold content: where content is not captured, its digest stands there
     "db.query.text", "db.statement", "exception.message", "exception.stacktrace", "gen_ai.completion",
     "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.prompt", "gen_ai.retrieval.documents",

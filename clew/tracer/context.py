@@ -21,8 +21,7 @@ _KEY = otel_context.create_key("clew-span")
 
 def enclosing(context: Context | None = None) -> OpenSpan | None:
     """The innermost span of clew's own around here; spans of other libraries may stand between."""
-    found = otel_context.get_value(_KEY, context)
-    return found  # type: ignore[return-value]
+    return otel_context.get_value(_KEY, context)  # type: ignore[return-value]
 
 
 def parent_here(owner: OpenSpan | None) -> Any:

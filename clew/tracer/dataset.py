@@ -179,8 +179,10 @@ def _store(tracer: init.Tracer, made: Dataset, content: str, where: str | None, 
         encoded, complete = encode_capture(value, batch)
         batch.complete &= complete
         digest = batch.data(Domain.VALUE, encoded)
-        texts = row.values() if isinstance(row, dict) else (row,)
-        leaves.append([bytes(batch.text(one)) for one in texts if isinstance(one, str) and one])
+        texts = row.items() if isinstance(row, dict) else (("", row),)
+        leaves.append(
+            [bytes(batch.text(batch.named(str(key), one))) for key, one in texts if one.__class__ is str and one]
+        )
         made.row_digests.append(digest)
         copied += sum(map(len, batch.frames[before:]))
         if content == "auto" and copied > COPY_BYTES:

@@ -61,9 +61,7 @@ class Tracer:
         redactor = Redactor(self.folder.redaction_key(), secrets=default_registry())
         self.faults.redact = redactor.text
         self.process_run = OpenRun(uuid7(), process_name(), None, None, settings.project)
-        self.log = Log(
-            self.folder.log, process_id=self.process_run.run_id, version=VERSION, project=settings.project
-        )
+        self.log = Log(self.folder.log, process_id=self.process_run.run_id, version=VERSION, project=settings.project)
         self.gate = Gate(self.log, redactor, self.folder.blob, content=settings.capture)
         self.log.removed = self._log_removed
         self.provider: Provider = Provider(ForeignSpans(self), self.faults.add, version=VERSION)

@@ -1,9 +1,9 @@
 """`clew.run`: an optional root for code that is not a graph.
 
-    with clew.run("answer", session="s-1") as run:
-        ...
-        run.output(answer)
-    clew.why(run)
+with clew.run("answer", session="s-1") as run:
+    ...
+    run.output(answer)
+clew.why(run)
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ def carry_context() -> Callable[[], None]:
     else:
         instrumentor.instrument(skip_dep_check=True)
         undo = instrumentor.uninstrument
+
     def take_back() -> None:
         undo()
 

@@ -1,14 +1,14 @@
 """`clew.trace`: any function or block of yours becomes a span. Sync, async, generator, async generator.
 
-    @clew.trace                          with clew.trace("load", kind="io") as span:
-    def clean(text): ...                     ...
+@clew.trace                          with clew.trace("load", kind="io") as span:
+def clean(text): ...                     ...
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -31,7 +31,7 @@ class TracedBlock:
         self._generated: list[Given] = []
 
     def __call__(self, function: F) -> F:
-        return _traced(function, self.name, self.kind)
+        return _traced(function, self.name, self.kind)  # type: ignore[no-any-return]
 
     def used(self, value: Any, role: str = "input") -> None:
         """Say what the block worked on."""
@@ -99,7 +99,7 @@ def _traced(function: Any, name: str | None, kind: str) -> Any:
     if inspect.isasyncgenfunction(function):
 
         @functools.wraps(function)
-        async def stream_async(*arguments: Any, **named: Any) -> AsyncIterator[Any]:
+        async def stream_async(*arguments: Any, **named: Any) -> AsyncGenerator[Any, Any]:
             span = begin(arguments, named)
             yielded: list[Any] = []
             iterator: Any = None
@@ -132,7 +132,7 @@ def _traced(function: Any, name: str | None, kind: str) -> Any:
     if inspect.isgeneratorfunction(function):
 
         @functools.wraps(function)
-        def stream(*arguments: Any, **named: Any) -> Iterator[Any]:
+        def stream(*arguments: Any, **named: Any) -> Generator[Any, Any, Any]:
             span = begin(arguments, named)
             yielded: list[Any] = []
             sent: Any = None

@@ -28,11 +28,55 @@ SUBJECTS = [
     "parental leave", "remote work", "travel expenses", "security badges", "laptop repair", "office plants",
     "fire drills", "meeting rooms", "bicycle racks", "night shifts", "visitor parking", "printer paper",
 ]  # fmt: skip
-_WORDS = (
-    "desk board letter appeal writing office answer request decision within before after keeps goes sends signs pays "
-    "returns checks accepts refuses monday friday spring autumn copy form stamp drawer floor building team manager "
-    "budget quarter receipt ticket window folder archive kitchen garden corridor lamp chair table screen"
-).split()
+_WORDS = [
+    "desk",
+    "board",
+    "letter",
+    "appeal",
+    "writing",
+    "office",
+    "answer",
+    "request",
+    "decision",
+    "within",
+    "before",
+    "after",
+    "keeps",
+    "goes",
+    "sends",
+    "signs",
+    "pays",
+    "returns",
+    "checks",
+    "accepts",
+    "refuses",
+    "monday",
+    "friday",
+    "spring",
+    "autumn",
+    "copy",
+    "form",
+    "stamp",
+    "drawer",
+    "floor",
+    "building",
+    "team",
+    "manager",
+    "budget",
+    "quarter",
+    "receipt",
+    "ticket",
+    "window",
+    "folder",
+    "archive",
+    "kitchen",
+    "garden",
+    "corridor",
+    "lamp",
+    "chair",
+    "table",
+    "screen",
+]
 PROMPT = ChatPromptTemplate.from_messages(
     [("system", "Answer from the context alone."), ("human", "{question}\n---\n{context}")]
 )
@@ -122,7 +166,9 @@ class Fake(BaseChatModel):
 
     def _generate(self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **_: Any) -> ChatResult:
         said = self.reply(messages)
-        return ChatResult(generations=[ChatGeneration(message=said if isinstance(said, AIMessage) else AIMessage(said))])
+        return ChatResult(
+            generations=[ChatGeneration(message=said if isinstance(said, AIMessage) else AIMessage(said))]
+        )
 
     def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
         from langchain_core.utils.function_calling import convert_to_openai_tool

@@ -55,7 +55,10 @@ def test_a_number_in_metadata_says_something_only_under_the_name_of_a_field() ->
 
 
 def test_a_document_is_named_by_its_id_first_and_then_by_its_metadata() -> None:
-    value = {"id": 7, "metadata": {"a": "x", "source": "docs/long.md", "page": 3, "seen": True, "none": None, "empty": ""}}
+    value = {
+        "id": 7,
+        "metadata": {"a": "x", "source": "docs/long.md", "page": 3, "seen": True, "none": None, "empty": ""},
+    }
     assert identities(value) == ["7", "docs/long.md", "page=3", "x"]
     assert identities({"metadata": {"a": "x"}}) == ["x"]
     assert identities({"metadata": None}) == []
@@ -120,7 +123,9 @@ def test_rows_of_another_process_join_by_content_and_a_double_there_makes_one_of
         agent(Given(found=[Document(row["body"]) for row in handbook[:2]])).invoke({"question": "And now again?"})
         lineage = clew.why()
     assert used(lineage) == ["h1"]
-    assert (2, ["dataset/handbook@1[0]", "dataset/mirror@1[0]"]) in [(n, sorted(names)) for n, names in choices(lineage)]
+    assert (2, ["dataset/handbook@1[0]", "dataset/mirror@1[0]"]) in [
+        (n, sorted(names)) for n, names in choices(lineage)
+    ]
 
 
 def test_a_document_with_an_id_joins_its_row_although_another_dataset_has_its_text(tmp_path: Path) -> None:

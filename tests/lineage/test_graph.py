@@ -7,7 +7,7 @@ import re
 
 from clew.lineage.graph import Edge, Lineage, Node
 
-EVIL = '<script>alert("x")</script> & \'co\''
+EVIL = "<script>alert(\"x\")</script> & 'co'"
 
 
 def graph() -> Lineage:
@@ -15,7 +15,9 @@ def graph() -> Lineage:
         Node("r", "workflow", EVIL, run_id="r", detail={"status": "ok"}),
         Node("s:message:0", "message", "message", digest="b3:" + "a" * 64, run_id="r", detail={"text": EVIL}),
         Node("5" * 16, "llm", "Fake", span_id="5" * 16, run_id="r"),
-        Node("b3:" + "b" * 64, "row", "dataset/handbook@1[7]", digest="b3:" + "b" * 64, detail={"fields": {"id": EVIL}}),
+        Node(
+            "b3:" + "b" * 64, "row", "dataset/handbook@1[7]", digest="b3:" + "b" * 64, detail={"fields": {"id": EVIL}}
+        ),
         Node("p", "row", f"dataset/{EVIL}@1[8]", role="possible"),
         Node("c", "row", "dataset/handbook@1[9]", role="considered"),
         Node("s:message:0?12", "value", "one of 2", detail={"candidates": ["a", EVIL]}),
@@ -39,7 +41,9 @@ def test_the_json_has_the_one_shape() -> None:
     assert found["possible"] == ["p"]
     assert found["considered"] == ["c"]
     for node in found["nodes"].values():
-        assert {"kind", "name", "role"} <= set(node) <= {"kind", "name", "role", "digest", "span_id", "run_id", "detail"}
+        assert (
+            {"kind", "name", "role"} <= set(node) <= {"kind", "name", "role", "digest", "span_id", "run_id", "detail"}
+        )
         assert node["role"] in ("lineage", "possible", "considered")
     for edge in found["edges"]:
         assert {edge["from"], edge["to"]} <= set(found["nodes"])

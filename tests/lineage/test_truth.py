@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from operator import add, itemgetter
+from operator import add
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -72,7 +72,18 @@ def test_the_rows_in_the_last_prompt_are_used_and_the_others_that_were_found_are
     assert rows_of(lineage, "considered") == sorted(set(source_rows(end["found"])) - {"h1"})
     assert rows_of(lineage, "possible") == []
     assert choices(lineage) == []
-    assert kinds(lineage) >= {"row", "dataset", "document", "index", "model", "prompt", "code", "environment", "llm", "retriever"}
+    assert kinds(lineage) >= {
+        "row",
+        "dataset",
+        "document",
+        "index",
+        "model",
+        "prompt",
+        "code",
+        "environment",
+        "llm",
+        "retriever",
+    }
     assert [node.name for node in lineage.find("model")] == ["BagOfWords", "Fake"]
     assert [node.name for node in lineage.find("dataset", role=None)] == ["dataset/handbook@1"]
     assert not any(node.name.startswith("dataset/payroll") for node in lineage.nodes.values())
@@ -218,7 +229,9 @@ def test_a_structured_answer_leads_to_the_rows_in_its_prompt(tmp_path: Path) -> 
         model, retriever = Fake(reply=reply).with_structured_output(Verdict), Given(found=documents(handbook[:2]))
 
         def judge(state: dict[str, Any]) -> dict[str, Any]:
-            return {"verdict": (PROMPT | model).invoke({"question": "May I?", "context": numbered(retriever.invoke("x"))})}
+            return {
+                "verdict": (PROMPT | model).invoke({"question": "May I?", "context": numbered(retriever.invoke("x"))})
+            }
 
         graph = StateGraph(Judged).add_node("judge", judge)
         graph.add_edge(START, "judge").compile().invoke({"question": "May I?"})
@@ -237,7 +250,9 @@ def tool_agent(reply: Any, *tools: Any) -> Any:
 
     graph = StateGraph(MessagesState).add_node("ask", ask).add_node("tools", ToolNode(list(tools)))
     graph.add_edge(START, "ask").add_edge("tools", "ask")
-    graph.add_conditional_edges("ask", lambda state: "tools" if state["messages"][-1].tool_calls else END, ["tools", END])
+    graph.add_conditional_edges(
+        "ask", lambda state: "tools" if state["messages"][-1].tool_calls else END, ["tools", END]
+    )
     return graph.compile(name="Tooled")
 
 
@@ -469,7 +484,9 @@ def test_a_text_of_two_datasets_without_an_index_is_one_of_two(tmp_path: Path) -
         agent(Given(found=[Document(handbook[1]["body"])])).invoke({"question": "remote work"})
         lineage = clew.why()
     assert used(lineage) == []
-    assert (2, ["dataset/handbook@1[1]", "dataset/mirror@1[1]"]) in [(n, sorted(names)) for n, names in choices(lineage)]
+    assert (2, ["dataset/handbook@1[1]", "dataset/mirror@1[1]"]) in [
+        (n, sorted(names)) for n, names in choices(lineage)
+    ]
 
 
 # -- what programs make of texts
@@ -563,7 +580,9 @@ def test_boilerplate_that_a_system_prompt_and_a_document_share_makes_no_edge(way
         retriever = Given(found=documents(handbook[:4]))
         instruction = f"You are careful. {BOILERPLATE} Answer from the context alone."
         if way == "template":
-            prompt: Any = ChatPromptTemplate.from_messages([("system", instruction), ("human", "{question}\n{context}")])
+            prompt: Any = ChatPromptTemplate.from_messages(
+                [("system", instruction), ("human", "{question}\n{context}")]
+            )
         elif way == "message":
             prompt = RunnableLambda(
                 lambda it: [SystemMessage(BOILERPLATE), HumanMessage(f"{it['question']}\n{it['context']}")]
@@ -587,7 +606,9 @@ def test_a_document_with_boilerplate_that_is_used_is_found_all_the_same(tmp_path
         prompt = ChatPromptTemplate.from_messages(
             [("system", f"Be careful. {BOILERPLATE}"), ("human", "{question}\n{context}")]
         )
-        agent(Given(found=documents(handbook)), keep=lambda it: it.id == "h3", prompt=prompt).invoke({"question": QUESTION})
+        agent(Given(found=documents(handbook)), keep=lambda it: it.id == "h3", prompt=prompt).invoke(
+            {"question": QUESTION}
+        )
         lineage = clew.why()
     assert used(lineage) == ["h3"]
 
@@ -639,7 +660,9 @@ def chat(retrievers: dict[str, Given], reply: Any, checkpointer: Any) -> Any:
         return {"messages": [model.invoke([system, *state["messages"]])]}
 
     graph = StateGraph(Chat).add_node("retrieve", retrieve).add_node("answer", answer)
-    return graph.add_edge(START, "retrieve").add_edge("retrieve", "answer").compile(checkpointer=checkpointer, name="Chat")
+    return (
+        graph.add_edge(START, "retrieve").add_edge("retrieve", "answer").compile(checkpointer=checkpointer, name="Chat")
+    )
 
 
 def test_a_second_turn_leads_through_the_first_turns_answer_to_its_rows(tmp_path: Path) -> None:
@@ -691,7 +714,9 @@ def test_a_second_turn_that_leaves_the_first_out_of_its_prompt_does_not_lead_to_
             context = numbered(retrievers[question].invoke("x"))
             return {"messages": [model.invoke([SystemMessage(context), HumanMessage(question)])]}
 
-        graph = StateGraph(Chat).add_node("answer", answer).add_edge(START, "answer").compile(checkpointer=InMemorySaver())
+        graph = (
+            StateGraph(Chat).add_node("answer", answer).add_edge(START, "answer").compile(checkpointer=InMemorySaver())
+        )
         here: Any = {"configurable": {"thread_id": "t-1"}}
         graph.invoke({"messages": [HumanMessage("First?")]}, here)
         graph.invoke({"messages": [HumanMessage("Second?")]}, here)
@@ -761,7 +786,9 @@ def test_sends_that_make_equal_texts_lead_to_the_rows_of_all_or_stand_as_one_of_
             return {"answer": Fake().invoke([HumanMessage("\n".join(state["parts"]))]).content}
 
         graph = StateGraph(Fanned).add_node("work", work).add_node("answer", answer)
-        graph.add_conditional_edges(START, lambda state: [Send("work", {"topic": one}) for one in state["topics"]], ["work"])
+        graph.add_conditional_edges(
+            START, lambda state: [Send("work", {"topic": one}) for one in state["topics"]], ["work"]
+        )
         graph.add_edge("work", "answer").add_edge("answer", END)
         graph.compile().invoke({"topics": ["h0", "h1"]})
         lineage = clew.why()
@@ -784,7 +811,9 @@ def test_sends_that_make_different_texts_lead_to_the_row_of_the_one_that_was_cho
             return {"answer": Fake().invoke([HumanMessage(f"Sum up: {state['parts'][1]}")]).content}
 
         graph = StateGraph(Fanned).add_node("work", work).add_node("answer", answer)
-        graph.add_conditional_edges(START, lambda state: [Send("work", {"topic": one}) for one in state["topics"]], ["work"])
+        graph.add_conditional_edges(
+            START, lambda state: [Send("work", {"topic": one}) for one in state["topics"]], ["work"]
+        )
         graph.add_edge("work", "answer").add_edge("answer", END)
         graph.compile().invoke({"topics": ["h0", "h1", "h2"]})
         lineage = clew.why()
@@ -878,7 +907,8 @@ def test_files_of_a_glob_are_rows_that_their_documents_lead_to(tmp_path: Path, m
     with traced(tmp_path):
         clew.dataset("notes", "docs/**/*.md")
         loaded = [
-            Document(path.read_text(encoding="utf-8"), metadata={"source": str(path)}) for path in sorted(docs.glob("*.md"))
+            Document(path.read_text(encoding="utf-8"), metadata={"source": str(path)})
+            for path in sorted(docs.glob("*.md"))
         ]
         agent(Given(found=loaded), keep=about("remote work")).invoke({"question": QUESTION})
         lineage = clew.why()

@@ -20,7 +20,9 @@ from tests.lineage.lineage_bed import choices, kinds, rows_of, used
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = ROOT.parent / "shared" / "bench" / "two_process_rag.py"
 
-pytestmark = pytest.mark.skipif(not PROGRAM.is_file(), reason="the program two_process_rag.py is not beside the checkout")
+pytestmark = pytest.mark.skipif(
+    not PROGRAM.is_file(), reason="the program two_process_rag.py is not beside the checkout"
+)
 
 QUESTIONS = (
     "Which desk handles parental leave?",
@@ -138,7 +140,9 @@ def test_the_questions_have_what_they_are_asked_for(asked: dict[str, Asked]) -> 
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_the_first_retrieval_of_a_rewritten_question_is_not_used_for_itself(asked: dict[str, Asked], question: str) -> None:
+def test_the_first_retrieval_of_a_rewritten_question_is_not_used_for_itself(
+    asked: dict[str, Asked], question: str
+) -> None:
     one = asked[question]
     retrievals = [node for node in one.lineage.find("retriever") if node.span_id]
     assert len(retrievals) <= 1

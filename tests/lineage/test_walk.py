@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ QUESTION = "Who decides on remote work and fire drills?"
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Lineage]]:
+def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Lineage]:
     folder = tmp_path_factory.mktemp("walk")
     with traced(folder) as store:
         handbook = rows()
@@ -27,7 +26,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Line
         index.dump(str(folder / "index.json"))
         agent(index.as_retriever(search_kwargs={"k": 3}), keep=lambda it: it.id == "h1").invoke({"question": QUESTION})
         lineage = clew.why()
-    yield store, lineage
+    return store, lineage
 
 
 def test_a_run_may_be_named_by_id_prefix_or_name(asked: tuple[Path, Lineage]) -> None:
@@ -120,7 +119,7 @@ def test_another_output_of_a_run_may_be_asked_for(asked: tuple[Path, Lineage]) -
     store, lineage = asked
     found = clew.why(lineage.root, store=store, output="found")
     assert len(rows_of(found)) == 3
-    with pytest.raises(NotFound, match="wrote no output 'nothing'.*answer"):
+    with pytest.raises(NotFound, match=r"wrote no output 'nothing'.*answer"):
         clew.why(lineage.root, store=store, output="nothing")
 
 

@@ -176,7 +176,7 @@ def test_a_damaged_block_of_a_sealed_segment_costs_only_its_own_records(tmp_path
     assert 2000 - 300 < len(found) < 2000
     assert len(damaged) == 1
     file = SegmentFile(tmp_path / "s")
-    with pytest.raises(CorruptSegment, match="block .* is damaged"):
+    with pytest.raises(CorruptSegment, match=r"block .* is damaged"):
         file.frame(next(offset for offset in offsets if offset > damaged[0]))
     first = file.frame(offsets[0])
     assert first is not None

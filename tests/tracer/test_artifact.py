@@ -22,7 +22,10 @@ def test_the_version_changes_with_the_content_alone(tracer: Tracer) -> None:
 
 def test_without_a_name_it_has_no_version(tracer: Tracer, reader: Reader) -> None:
     made = clew.artifact("prompt", "Answer from the context only, and say when it does not say.")
-    assert (made.version, made.digest) == (None, text_digest("Answer from the context only, and say when it does not say."))
+    assert (made.version, made.digest) == (
+        None,
+        text_digest("Answer from the context only, and say when it does not say."),
+    )
     assert repr(made).startswith("<prompt b3:")
 
 

@@ -112,7 +112,7 @@ def test_files_are_rows_by_path_text_and_digest(tracer: Tracer, reader: Reader, 
 
 def test_lines_of_jsonl_and_csv_are_rows(tracer: Tracer, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS[:3])) + "\n\n")
-    (tmp_path / "rows.csv").write_text("id,text\n1,one\n2,\"t,w,o\"\n")
+    (tmp_path / "rows.csv").write_text('id,text\n1,one\n2,"t,w,o"\n')
     assert clew.dataset("lines", tmp_path / "rows.jsonl").rows == ROWS[:3]
     assert clew.dataset("table", "rows.csv").rows == [{"id": "1", "text": "one"}, {"id": "2", "text": "t,w,o"}]
 

@@ -53,9 +53,13 @@ def test_everything_it_carries_is_kept(tracer: Tracer, reader: Reader) -> None:
 
 def test_it_nests_both_ways(reader: Reader) -> None:
     theirs = trace.get_tracer("theirs")
-    with theirs.start_as_current_span("outside"), clew.run("run"), theirs.start_as_current_span("inside"):
-        with clew.trace("deep"):
-            pass
+    with (
+        theirs.start_as_current_span("outside"),
+        clew.run("run"),
+        theirs.start_as_current_span("inside"),
+        clew.trace("deep"),
+    ):
+        pass
     spans = {span.name: span for span in reader.spans()}
     parents = [spans[name].parent_id for name in ("run", "inside", "deep")]
     assert parents == [spans[name].span_id for name in ("outside", "run", "inside")]

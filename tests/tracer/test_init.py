@@ -47,7 +47,7 @@ def test_calling_again_with_equal_arguments_does_nothing(tracer: Tracer) -> None
 @pytest.mark.parametrize("change", [{"project": "x"}, {"store": "elsewhere"}, {"capture": False}])
 def test_calling_again_with_others_is_an_error_that_says_both(tracer: Tracer, change: dict[str, object]) -> None:
     arguments = {"project": "tests", "store": tracer.folder.path, **change}
-    with pytest.raises(AlreadyInitialized, match="clew.shutdown"):
+    with pytest.raises(AlreadyInitialized, match=r"clew\.shutdown\(\)"):
         clew.init(**arguments)  # type: ignore[arg-type]
     assert init.active() is tracer
 
@@ -153,7 +153,9 @@ def test_without_capture_the_store_has_digests_and_joins_but_no_content(clean_tr
     store = tmp_path / "store"
     tracer = clew.init("tests", store=store, capture=False)
     assert tracer is not None
-    data = clew.dataset("d", [{"id": "r1", "text": PLANTED}, {"id": "r2", "text": "another, Bayard, " * 9}], "text", key="id")
+    data = clew.dataset(
+        "d", [{"id": "r1", "text": PLANTED}, {"id": "r2", "text": "another, Bayard, " * 9}], "text", key="id"
+    )
     otel = trace.get_tracer("theirs")
 
     @clew.trace("look", kind="retriever")

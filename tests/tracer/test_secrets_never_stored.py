@@ -93,6 +93,16 @@ def test_arguments_and_results(governed: Tracer) -> None:
     take({"password": PASSWORD, "aws_secret_access_key": AWS_SECRET}, api_key=PASSWORD)
 
 
+def test_a_parameter_that_says_it_is_secret(governed: Tracer) -> None:
+    @clew.trace
+    def login(user: str, password: str, *, api_key: str) -> str:
+        return user
+
+    assert login("ariadne", PASSWORD, api_key=AWS_SECRET) == "ariadne"
+    with clew.trace("block") as block:
+        block.used(PASSWORD, role="password")
+
+
 def test_json_text_and_escapes(governed: Tracer) -> None:
     take(json.dumps({"text": PROSE, "nested": json.dumps({"again": PROSE})}))
     take("".join(f"\\u{ord(char):04x}" for char in OPENAI))
@@ -150,7 +160,6 @@ def test_stream_chunks_that_split_a_key(governed: Tracer, size: int, form: str) 
     take("".join(text[at : at + size] for at in range(0, len(text), size)))
     if form in ("text", "bytes"):
         take(chunks)
-    # Split so, no piece is a credential, and only the order of the pieces tells.
     clew.flush()
     with Reader(governed.folder.path) as reader:
         stored = str([slot.value for span in reader.spans() for slot in [*span.used, *span.generated]])
@@ -170,7 +179,7 @@ def test_names_sessions_seeds_and_attributes(governed: Tracer) -> None:
     theirs = trace.get_tracer("theirs")
     for value in (OPENAI, GITHUB, AWS_ID, GOVERNED):
         with clew.run(f"run {value}", session=f"s-{value}", seeds={value: value}) as run:
-            run.output(1, name=f"answer")
+            run.output(1, name="answer")
             with clew.trace(f"block {value}"), theirs.start_as_current_span(f"span {value}") as span:
                 span.set_attribute("text", value)
                 span.set_attribute(f"key {value}", [value])

@@ -192,14 +192,12 @@ def test_an_error_passes_unchanged_and_is_recorded(reader: Reader, shape: str) -
         yield 1
         raise error
 
+    def block() -> None:
+        with clew.trace("fails"):
+            raise error
+
     with pytest.raises(ValueError, match="said so") as raised:
-        if shape == "sync":
-            call()
-        elif shape == "generator":
-            list(generate())
-        else:
-            with clew.trace("fails"):
-                raise error
+        {"sync": call, "generator": lambda: list(generate()), "block": block}[shape]()
     assert raised.value is error
     span = only(reader)
     assert (span.status, span.attributes["exception.message"]) == ("error", "said so")

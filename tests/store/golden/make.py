@@ -1,6 +1,6 @@
 """Writes the golden segments, which every later version must read. They are made once for each format of the log:
 
-    python -m tests.store.golden.make tests/store/golden/format_1
+python -m tests.store.golden.make tests/store/golden/format_1
 """
 
 from __future__ import annotations

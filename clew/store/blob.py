@@ -30,7 +30,8 @@ def write_file(folder: Path, domain: Domain, name: Digest, data: bytes) -> None:
     """Store a large blob: durable before its name exists. Storing it again does nothing."""
     path = file_path(folder, name)
     if path.exists():
-        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))  # accessed: gc takes it for young
+        with contextlib.suppress(OSError):
+            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))  # accessed: gc takes it for young
         return
     packed = _ZSTD + zstd.compress(data, 3) if domain in (Domain.TEXT, Domain.VALUE) else _RAW + data
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")

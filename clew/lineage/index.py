@@ -179,6 +179,7 @@ class Indexer(Runs):
                 number,
                 frame.offset,
                 None,
+                None,
             ]
         recorded = self._records.get(entry.run_id)
         if recorded is not None and recorded.span_id == entry.span_id:
@@ -192,12 +193,18 @@ class Indexer(Runs):
             return  # its start is lost with a damaged record; nothing says which run it belongs to
         fresh = self.rows.new_spans.get(node)
         if fresh is not None:
-            fresh[8], fresh[9], fresh[12] = entry.end_ns, entry.status, frame.offset
+            fresh[8], fresh[9], fresh[12], fresh[13] = entry.end_ns, entry.status, number, frame.offset
             if entry.name:
                 fresh[6] = self.rows.word(entry.name)
         else:
             self.rows.span_ends.append(
-                {"number": node, "a_end_ns": entry.end_ns, "a_status": entry.status, "a_offset": frame.offset}
+                {
+                    "number": node,
+                    "a_end_ns": entry.end_ns,
+                    "a_status": entry.status,
+                    "a_segment": number,
+                    "a_offset": frame.offset,
+                }
             )
         scope = self._scope_of_span(key, node)
         if scope is None:

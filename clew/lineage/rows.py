@@ -34,6 +34,7 @@ SPAN = (
     "status",
     "segment",
     "start_offset",
+    "end_segment",
     "end_offset",
 )
 EDGE = ("src", "dst", "relation", "start", "end", "evidence", "source_start", "source_end", "info")
@@ -50,6 +51,7 @@ class Rows:
         self._own_nodes = self._own_runs = 1  # from here on, numbers were given by this indexer
         self._lost_nodes = False  # some keys were dropped from memory
         self.connection: Connection | None = None
+        self.muted = False  # while a run is read again, whose edges are in the catalog already
         self._absent: set[bytes] = set()  # spans that the catalog does not have
         self._clear()
 
@@ -218,7 +220,7 @@ class Rows:
         info: dict[str, Any] | None = None,
     ) -> None:
         """An edge from effect to cause. `at` is the range in the effect's text, `source` the range in the cause's."""
-        if src == dst:
+        if src == dst or self.muted:
             return
         start, end = at if at else (-1, None)
         key = (src, dst, int(relation), start)
@@ -272,6 +274,7 @@ _SPAN_END = (
     .values(
         end_ns=sa.bindparam("a_end_ns"),
         status=sa.bindparam("a_status"),
+        end_segment=sa.bindparam("a_segment"),
         end_offset=sa.bindparam("a_offset"),
     )
 )

@@ -181,29 +181,33 @@ class Runs:
         """What an earlier run produced, read back from its spans' records. Edges it already has stay."""
         scope = self._scope_without_session(run_id)
         run = self._runs[run_id]
+        span = catalog.span
         spans = self._connection.execute(
-            sa.select(catalog.span.c.segment, catalog.span.c.start_offset, catalog.span.c.end_offset)
-            .where(catalog.span.c.run == run)
-            .order_by(catalog.span.c.start_ns)
+            sa.select(span.c.segment, span.c.start_offset, span.c.end_segment, span.c.end_offset).where(
+                span.c.run == run
+            )
         ).all()
-        for segment_number, start, end in spans:
-            try:
-                if start is not None:
-                    payload = self.store.record(segment_number, start, RecordType.SPAN_START)
-                    opened = record.decode(RecordType.SPAN_START, payload)
-                    assert isinstance(opened, SpanStart)
-                    seen = self._seen(scope, opened, run)
-                    self.resolver.started(scope, seen, opened)
-                if end is not None and end >= 0:
-                    payload = self.store.record(segment_number, end, RecordType.SPAN_END)
-                    closed = record.decode(RecordType.SPAN_END, payload)
-                    assert isinstance(closed, SpanEnd)
-                    seen_end = scope.spans.get(closed.trace_id + closed.span_id)
-                    if seen_end is not None:
-                        self.resolver.ended(scope, seen_end, closed)
-            except ClewError:
-                continue
+        places = [(segment, start, RecordType.SPAN_START) for segment, start, _, _ in spans if start is not None]
+        places += [(segment, end, RecordType.SPAN_END) for _, _, segment, end in spans if end is not None]
+        self.rows.muted = True
+        try:
+            for segment, offset, kind in sorted(places):  # the order of the log
+                self._replay(scope, run, segment, offset, kind)
+        finally:
+            self.rows.muted = False
         return scope
+
+    def _replay(self, scope: RunScope, run: int, segment: int, offset: int, kind: RecordType) -> None:
+        try:
+            entry = record.decode(kind, self.store.record(segment, offset, kind, self._connection))
+        except ClewError:  # damaged: what this span knew is lost to the runs that follow
+            return
+        if isinstance(entry, SpanStart):
+            self.resolver.started(scope, self._seen(scope, entry, run), entry)
+        elif isinstance(entry, SpanEnd):
+            seen = scope.spans.get(entry.trace_id + entry.span_id)
+            if seen is not None:
+                self.resolver.ended(scope, seen, entry)
 
     def _scope_without_session(self, run_id: bytes) -> RunScope:
         entry = self._run_record(run_id)

@@ -81,16 +81,16 @@ class SpanView:
     start_ns: int
     end_ns: int | None
     _store: Store = dataclasses.field(repr=False)
-    _place: tuple[int, int | None, int | None] = dataclasses.field(repr=False)
+    _place: tuple[int, int | None, int | None, int | None] = dataclasses.field(repr=False)
 
     @cached_property
     def _records(self) -> tuple[SpanStart | None, SpanEnd | None]:
-        segment, start, end = self._place
+        segment, start, end_segment, end = self._place
         opened = closed = None
         if start is not None:
             opened = record.decode(RecordType.SPAN_START, self._store.record(segment, start, RecordType.SPAN_START))
-        if end is not None:
-            closed = record.decode(RecordType.SPAN_END, self._store.record(segment, end, RecordType.SPAN_END))
+        if end is not None and end_segment is not None:
+            closed = record.decode(RecordType.SPAN_END, self._store.record(end_segment, end, RecordType.SPAN_END))
         return opened, closed  # type: ignore[return-value]
 
     @property
@@ -238,7 +238,7 @@ def span_views(store: Store, connection: Connection, run: int | None, *, only: i
             row.start_ns,
             row.end_ns,
             store,
-            (row.segment, row.start_offset, row.end_offset),
+            (row.segment, row.start_offset, row.end_segment, row.end_offset),
         )
         for row in connection.execute(query.order_by(table.c.start_ns, table.c.id))
     ]

@@ -120,6 +120,7 @@ span = sa.Table(
     sa.Column("status", sa.String(12), nullable=False),
     sa.Column("segment", _id, nullable=False),
     sa.Column("start_offset", _id),
+    sa.Column("end_segment", _id),  # a span may end in a later segment than it began in
     sa.Column("end_offset", _id),
 )
 sa.Index("span_span_id", span.c.span_id)

@@ -53,6 +53,7 @@ class Gate:
         self.texts: dict[str, Digest] = {}
         self.text_chars = 0
         self.inlines: dict[str, str] = {}
+        self.clean_lists: set[tuple[Any, ...]] = set()
         self.names: dict[str, str] = {}
         self.items: dict[int, tuple[Any, dict[str, Any], Digest]] = {}
         self.links: dict[tuple[Digest, Digest], Digest] = {}
@@ -217,12 +218,28 @@ class Batch:
             return _VALUE, Digest(encoded[3:])  # the value is an item: its own digest is its identity
         return _VALUE, self.data(_VALUE, encoded)
 
+    def _joined(self, values: list[Any]) -> list[Any]:
+        """`chunks.joined`, remembered for lists that were found clean: states hold the same lists again and again."""
+        clean = self.gate.clean_lists
+        try:
+            key = tuple(values)
+            if key in clean:
+                return values
+        except TypeError:  # something in it has no hash
+            return chunks.joined(values, self.gate.cleaner)
+        found = chunks.joined(values, self.gate.cleaner)
+        if len(found) == len(values):
+            if len(clean) >= _CLEAN_LISTS:
+                clean.clear()
+            clean.add(key)
+        return found
+
     def chain(self, values: Iterable[Any]) -> Digest:
         """The digest of a list, each item captured on its own."""
         current = chain.EMPTY
         values = list(values)
         if len(values) > 1 and any(value.__class__ in _JOINABLE for value in values):
-            values = chunks.joined(values, self.gate.cleaner)
+            values = self._joined(values)
         known, own, part = self.gate.links.get, self.links, self.part
         for value in values:
             domain, item = part(value)
@@ -307,6 +324,7 @@ _NUMBER = {domain: int(domain) for domain in Domain}
 _ITEM_HEAD = bytes((0xC7, 32, int(encoding.Code.ITEM)))
 _ITEM_BYTES = 35
 _INT64 = 1 << 63
+_CLEAN_LISTS = 1024
 _JOINABLE = (str, bytes)  # of which several together may hold a credential that none holds alone
 _TOLD = frozenset((  # attributes that hold content: where content is not captured, its digest stands there
     "db.query.text", "db.statement", "exception.message", "exception.stacktrace", "gen_ai.completion",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from clew.integrations import callback as callback
     from clew.integrations import instrument as instrument
     from clew.lineage.impact import impact as impact
-    from clew.lineage.reader import open_store
+    from clew.lineage.reader import open_store as open  # noqa: A004, F401 - the name users type: clew.open
     from clew.lineage.why import why as why
     from clew.tracer.artifact import artifact as artifact
     from clew.tracer.dataset import dataset as dataset
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from clew.tracer.run import run as run
     from clew.tracer.secret import secret as secret
     from clew.tracer.trace import trace as trace
-
-    open = open_store  # noqa: A001 - the name users type: clew.open
 
 _HOME = {
     "Document": "clew.tracer.document",

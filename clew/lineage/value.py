@@ -140,6 +140,10 @@ class Values(Search):
                     self._given(
                         scope, span, Slot("", "value", int(domain), item), self._member(scope, span, domain, item)
                     )
+                elif self._item_kind(item) == "document":
+                    document, text = self._document(scope, item)
+                    if text and all(piece.key != document for piece in scope.pieces):
+                        scope.pieces.append(Piece(document, text))
                 elif self._item_kind(item) == "message":
                     member = self._member(scope, span, domain, item)
                     text = self._message_text(item)

@@ -201,8 +201,7 @@ def _open(name: str, kind: str, used: list[Given]) -> OpenSpan | None:
     if tracer is None:
         return None
     try:
-        function = {"code.function.name": name}  # lineage takes such a span for code that works on what it was given
-        return OpenSpan(tracer, kind, name, parent=context.enclosing(), used=used, attributes=function)
+        return OpenSpan(tracer, kind, name, parent=context.enclosing(), used=used)
     except Exception as error:
         tracer.faults.add("start of a traced function", error)
         return None

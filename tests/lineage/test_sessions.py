@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage
 
 import clew
@@ -46,17 +45,3 @@ def test_the_same_words_in_another_session_lead_nowhere(tmp_path: Path) -> None:
             run.output(Fake().invoke([HumanMessage(f"You said: {answer} Why is that so, if I may ask?")]).content)
         lineage = clew.why(run)
     assert used(lineage) == []
-
-
-def test_documents_given_to_a_traced_function_are_found_in_what_it_returns(tmp_path: Path) -> None:
-    @clew.trace
-    def quote(found: list[Document]) -> str:
-        return f"It is written: {found[1].page_content} So there."
-
-    with traced(tmp_path):
-        handbook = rows(3)
-        clew.dataset("handbook", handbook)
-        with clew.run("quoted") as run:
-            run.output(quote(documents(handbook)))
-        lineage = clew.why(run)
-    assert used(lineage) == ["h1"]

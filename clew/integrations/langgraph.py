@@ -14,7 +14,6 @@ from langgraph.callbacks import GraphCallbackHandler, GraphInterruptEvent, Graph
 from langgraph.errors import GraphBubbleUp, ParentCommand
 from langgraph.pregel import Pregel
 from langgraph.types import Command, Send
-from opentelemetry.trace import SpanContext, TraceFlags
 
 from clew.integrations.langchain import context, open_runs, payload
 from clew.integrations.langchain.callback import Kind, LangChainObserver
@@ -23,6 +22,7 @@ from clew.tracer.init import Tracer
 from clew.tracer.span import OpenSpan
 
 _REMEMBERED = 10_000
+_DATA = frozenset((str, int, float, bool, bytes, dict, type(None)))
 _NEARBY = 8  # frames between a graph and its handlers: managers and event loops of callbacks
 _STREAM, _ASTREAM = (inspect.unwrap(method).__code__ for method in (Pregel.stream, Pregel.astream))
 
@@ -69,7 +69,7 @@ class LangGraphObserver(LangChainObserver, GraphCallbackHandler):
             if failed and namespace in failed:
                 trace_id, span_id, attempt = failed[namespace]
                 span.attributes({"langgraph.attempt": attempt + 1})
-                _link(span, trace_id, span_id, "retry_of")
+                span.link(trace_id, span_id, "retry_of")
 
     # -- what it generated
 
@@ -167,7 +167,7 @@ class LangGraphObserver(LangChainObserver, GraphCallbackHandler):
             span.attributes({"langgraph.resumed_checkpoint_id": event.checkpoint_id})
             paused = self._paused.get((span.run.session or "", tuple(event.checkpoint_ns)))
             if paused is not None:
-                _link(span, *paused, "resumed_from")
+                span.link(*paused, "resumed_from")
         except Exception as error:
             span.tracer.faults.add("LangGraph on_resume", error)
 
@@ -203,14 +203,10 @@ def _path_text(path: tuple[Any, ...]) -> str:
     return "/".join(_path_text(part) if isinstance(part, tuple) else str(part) for part in path)
 
 
-def _link(span: OpenSpan, trace_id: bytes, span_id: bytes, kind: str) -> None:
-    span.facts.setdefault("links", []).append((trace_id, span_id, kind))
-    other = SpanContext(int.from_bytes(trace_id, "big"), int.from_bytes(span_id, "big"), False, TraceFlags(1))
-    span.otel.add_link(other, {"clew.link.type": kind})
-
-
 def _read(state: Any) -> list[Given]:
     """What a node read, channel by channel."""
+    if state.__class__ is dict:
+        return payload.slots(state, "input")
     fields = payload.fields_of(state)
     return payload.slots(fields if fields is not None else _plain(state), "input")
 
@@ -260,12 +256,16 @@ def _goto(value: Any) -> list[str]:
 
 def _plain(value: Any) -> Any:
     """A value with LangGraph's control objects in a form that can be recorded."""
+    if value.__class__ in _DATA:
+        return value
     if isinstance(value, Send):
         return {"send": value.node, "arg": _plain(value.arg)}
     if isinstance(value, Command):
         return {"update": _plain(value.update), "goto": _goto(value), "graph": value.graph}
-    if value.__class__ is list and any(isinstance(one, (Send, Command)) for one in value):
-        return [_plain(one) for one in value]
+    if value.__class__ is list:
+        for one in value:
+            if one.__class__ not in _DATA and isinstance(one, (Send, Command)):
+                return [_plain(one) for one in value]
     return value
 
 

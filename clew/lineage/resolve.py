@@ -15,23 +15,7 @@ from clew.lineage.value import MINIMUM, Values
 from clew.store.catalog import Evidence, Relation, Scope
 from clew.store.digest import Digest, Domain, text_digest
 from clew.store.record import Slot, SpanEnd, SpanStart
-
-GLOBAL = frozenset(
-    (
-        "dataset",
-        "row",
-        "document",
-        "chunk",
-        "embedding",
-        "index",
-        "prompt",
-        "tool",
-        "model",
-        "file",
-        "code",
-        "environment",
-    )
-)
+from clew.store.vocabulary import GLOBAL_KINDS
 
 
 class Resolver(Values):
@@ -44,7 +28,7 @@ class Resolver(Values):
 
     def _used(self, scope: RunScope, span: SeenSpan, slot: Slot, record: SpanStart | None) -> None:
         rows = self.rows
-        if slot.kind in GLOBAL and slot.kind not in ("document", "chunk"):
+        if slot.kind in GLOBAL_KINDS and slot.kind not in ("document", "chunk"):
             node = self.global_node(slot.kind, slot.domain, slot.digest, slot.name or self._class_name(slot))
             rows.edge(span.node, node, Relation.USED)
             span.used_nodes.append(node)
@@ -240,7 +224,7 @@ class Resolver(Values):
             if slot.kind in ("document", "chunk"):
                 for node, _ in self._documents(scope, slot, made=True):
                     self.rows.edge(node, span.node, Relation.MADE_BY)
-            elif slot.kind in GLOBAL:
+            elif slot.kind in GLOBAL_KINDS:
                 node = self.global_node(slot.kind, slot.domain, slot.digest, slot.name)
                 self.rows.edge(node, span.node, Relation.MADE_BY)
 

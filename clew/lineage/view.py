@@ -15,6 +15,7 @@ from clew.store.digest import Digest
 from clew.store.errors import ClewError
 from clew.store.record import RecordType, Slot, SpanEnd, SpanStart
 from clew.store.store import Store
+from clew.store.vocabulary import implied_attributes
 
 
 @dataclasses.dataclass
@@ -80,6 +81,7 @@ class SpanView:
     status: str
     start_ns: int
     end_ns: int | None
+    _session: str | None = dataclasses.field(repr=False)
     _store: Store = dataclasses.field(repr=False)
     _place: tuple[int, int | None, int | None, int | None] = dataclasses.field(repr=False)
 
@@ -95,9 +97,12 @@ class SpanView:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Attributes at start and end, and the digests of what went in and out."""
+        """What the kind implies, attributes at start and end, and the digests of what went in and out."""
         opened, closed = self._records
-        found = {**(opened.attributes if opened else {}), **(closed.attributes if closed else {})}
+        found = implied_attributes(self.kind, self.run_id, self._session) if self.scope == "clew" else {}
+        for part in (opened, closed):
+            if part is not None:
+                found.update(part.attributes)
         for side, slots in (("in", self.used), ("out", self.generated)):
             if slots:
                 found[f"clew.{side}.digests"] = [slot.digest for slot in slots[:256]]
@@ -220,7 +225,9 @@ def span_views(store: Store, connection: Connection, run: int | None, *, only: i
     """Spans in the order they began."""
     table = catalog.span
     words = {row[0]: row[1] for row in connection.execute(sa.select(catalog.word))}
-    query = sa.select(table, catalog.run.c.run_id).join(catalog.run, catalog.run.c.id == table.c.run)
+    query = sa.select(table, catalog.run.c.run_id, catalog.run.c.session).join(
+        catalog.run, catalog.run.c.id == table.c.run
+    )
     if only is not None:
         query = query.where(table.c.id == only)
     elif run is not None:
@@ -237,6 +244,7 @@ def span_views(store: Store, connection: Connection, run: int | None, *, only: i
             shown_status(row.status, row.segment, states),
             row.start_ns,
             row.end_ns,
+            row.session,
             store,
             (row.segment, row.start_offset, row.end_segment, row.end_offset),
         )

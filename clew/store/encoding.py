@@ -24,7 +24,7 @@ import pathlib
 import types
 import uuid
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -130,7 +130,11 @@ def encode_key(value: Any, sink: Sink | None = None) -> bytes:
     >>> encode_key({"b": 1, "a": (2,)}) == encode_key({"a": (2,), "b": 1}) != encode_key({"a": [2], "b": 1})
     True
     """
-    return _pack(_Walk(sink or Digester(), strict=True).plain(value, 0))
+    try:
+        return _pack(_Walk(sink or Digester(), strict=True).plain(value, 0))
+    except _NoForm as error:
+        place = ".".join(["value", *reversed(error.path)])
+        raise EncodingError(f"cannot make a key of {place}: {error.type} {error.why}") from None
 
 
 def encode_capture(value: Any, sink: Sink) -> tuple[bytes, bool]:
@@ -147,16 +151,30 @@ def value_digest(value: Any) -> Digest:
     return digest(Domain.VALUE, encode_key(value))
 
 
+class _NoForm(Exception):
+    """A value that no key can be made of; `path` leads to it, innermost step first."""
+
+    def __init__(self, type_name: str, why: str) -> None:
+        super().__init__(type_name, why)
+        self.type = type_name
+        self.why = why
+        self.path: list[str] = []
+
+    def inside(self, step: object) -> _NoForm:
+        """The same, seen from one container further out."""
+        self.path.append(str(step))
+        return self
+
+
 class _Walk:
     """One value on its way to what msgspec encodes without loss."""
 
-    __slots__ = ("around", "complete", "parts", "path", "sink", "strict")
+    __slots__ = ("around", "complete", "parts", "sink", "strict")
 
     def __init__(self, sink: Sink, *, strict: bool) -> None:
         self.sink = sink
         self.strict = strict
         self.complete = True
-        self.path: list[str] = []
         self.around: set[int] = set()  # ids of the containers that the walk is inside of
         self.parts = 0
 
@@ -168,12 +186,13 @@ class _Walk:
             return _LEAVES[cls](self, value, depth)
         if depth > MAX_DEPTH:
             return self.unknown(value, "is nested too deeply")
-        if id(value) in self.around:
+        own = id(value)
+        if own in self.around:
             return self.unknown(value, "contains itself")
         self.parts += 1
         if self.parts > MAX_PARTS:
             return self.unknown(value, f"is one of more than {MAX_PARTS} parts")
-        self.around.add(id(value))
+        self.around.add(own)
         try:
             return (_dispatch.get(cls) or _resolve(cls))(self, value, depth)
         except Exception:  # a property or iterator of the user's object failed; capture goes on without it
@@ -181,30 +200,39 @@ class _Walk:
                 raise
             return self.unknown(value, "failed while being read")
         finally:
-            self.around.discard(id(value))
+            self.around.discard(own)
 
     def text(self, value: str) -> Any:
-        if len(value) >= REFERENCE_CHARS or not _is_utf8(value):
-            return _extension(Code.TEXT, self.sink.text(value))
-        return self.sink.inline(value)
+        if len(value) < REFERENCE_CHARS and (value.isascii() or _is_utf8(value)):
+            return self.sink.inline(value)
+        return _extension(Code.TEXT, self.sink.text(value))
 
-    def child(self, step: object, value: Any, depth: int) -> Any:
-        """`plain` of a part, with the step to it on the path while it is walked (errors name the path)."""
-        if not self.strict:
-            return self.plain(value, depth + 1)
-        self.path.append(str(step))
-        plain = self.plain(value, depth + 1)
-        self.path.pop()
-        return plain
+    def sequence(self, values: Iterable[Any], depth: int) -> list[Any]:
+        found: list[Any] = []
+        depth += 1
+        try:
+            for value in values:
+                found.append(self.plain(value, depth))
+        except _NoForm as error:
+            raise error.inside(len(found)) from None
+        return found
 
-    def named(self, name: str, value: Any, depth: int) -> Any:
-        """`child` of a part that stands under a name."""
-        return self.child(name, self.sink.named(name, value) if type(value) is str else value, depth)
+    def fields(self, values: dict[str, Any], depth: int) -> dict[str, Any]:
+        """Parts that stand under names, which are the program's own and no content."""
+        found: dict[str, Any] = {}
+        named = self.sink.named
+        depth += 1
+        name = ""
+        try:
+            for name, value in values.items():
+                found[name] = self.text(named(name, value)) if type(value) is str else self.plain(value, depth)
+        except _NoForm as error:
+            raise error.inside(name) from None
+        return found
 
     def unknown(self, value: Any, why: str = "has no canonical form") -> Any:
         if self.strict:
-            name = qualified_name(value if isinstance(value, type) else type(value))
-            raise EncodingError(f"cannot make a key of {'.'.join(['value', *self.path])}: {name} {why}")
+            raise _NoForm(qualified_name(value if isinstance(value, type) else type(value)), why)
         self.complete = False
         return _extension(Code.OPAQUE, _type_name(value))
 
@@ -233,21 +261,40 @@ def _type_name(value: Any) -> bytes:
 
 
 def _sequence(walk: _Walk, value: Any, depth: int) -> Any:
-    return [walk.child(i, part, depth) for i, part in enumerate(value)]
+    return walk.sequence(value, depth)
 
 
 def _mapping(walk: _Walk, value: Any, depth: int) -> Any:
-    if all(type(key) is str and _is_utf8(key) for key in value):
-        inline = walk.sink.inline
-        return {inline(key): walk.named(key, part, depth) for key, part in value.items()}
-    pairs = [(_pack(walk.child("<key>", k, depth)), walk.child(k, v, depth)) for k, v in value.items()]
-    pairs.sort(key=lambda pair: pair[0])
-    return walk.extension(Code.MAP, [[msgspec.Raw(k), v] for k, v in pairs])
+    for key in value:
+        if type(key) is not str or not _is_utf8(key):
+            return _pairs(walk, value, depth)
+    inline = walk.sink.inline
+    return {inline(key): part for key, part in walk.fields(value, depth).items()}
+
+
+def _pairs(walk: _Walk, value: Any, depth: int) -> Any:
+    """A mapping whose keys are not all texts."""
+    parts = []
+    try:
+        for key, part in value.items():
+            parts.append(walk.plain(part, depth + 1))
+    except _NoForm as error:
+        raise error.inside(key) from None
+    pairs = sorted(zip(_each(walk, value, "<key>", depth), parts, strict=True), key=lambda pair: pair[0])
+    return walk.extension(Code.MAP, [[msgspec.Raw(key), part] for key, part in pairs])
+
+
+def _each(walk: _Walk, values: Iterable[Any], step: str, depth: int) -> list[bytes]:
+    """Each value's own bytes."""
+    try:
+        return [_pack(walk.plain(value, depth + 1)) for value in values]
+    except _NoForm as error:
+        raise error.inside(step) from None
 
 
 def _members(code: Code) -> Callable[[_Walk, Any, int], Any]:
     def members(walk: _Walk, value: Any, depth: int) -> Any:
-        encoded = sorted(_pack(walk.child("<member>", part, depth)) for part in value)
+        encoded = sorted(_each(walk, value, "<member>", depth))
         return walk.extension(code, [msgspec.Raw(part) for part in encoded])
 
     return members
@@ -293,8 +340,7 @@ def _moment(value: Any) -> str:
 
 def _object(fields: Callable[[Any], dict[str, Any]]) -> Callable[[_Walk, Any, int], Any]:
     def record(walk: _Walk, value: Any, depth: int) -> Any:
-        content = {name: walk.named(name, part, depth) for name, part in fields(value).items()}
-        return walk.extension(Code.OBJECT, [qualified_name(type(value)), content])
+        return walk.extension(Code.OBJECT, [qualified_name(type(value)), walk.fields(fields(value), depth)])
 
     return record
 
@@ -304,8 +350,7 @@ def _item(kind: str, fields: Callable[[Any], dict[str, Any]]) -> Callable[[_Walk
         known = walk.sink.seen(value)
         if known is not None:
             return _extension(Code.ITEM, known)
-        content = {name: walk.named(name, part, depth) for name, part in fields(value).items()}
-        return _extension(Code.ITEM, walk.sink.item(kind, value, _pack(content)))
+        return _extension(Code.ITEM, walk.sink.item(kind, value, _pack(walk.fields(fields(value), depth))))
 
     return item
 
@@ -342,7 +387,7 @@ _dispatch: dict[type, _Handler] = {
     bytearray: _bytes,
     memoryview: _bytes,
     list: _sequence,
-    tuple: lambda walk, value, depth: walk.extension(Code.TUPLE, _sequence(walk, value, depth)),
+    tuple: lambda walk, value, depth: walk.extension(Code.TUPLE, walk.sequence(value, depth)),
     dict: _mapping,
     OrderedDict: _mapping,
     defaultdict: _mapping,
@@ -404,7 +449,7 @@ def _find(cls: type) -> _Handler:
 def _exception(walk: _Walk, value: BaseException, depth: int) -> Any:
     if walk.strict:
         return walk.unknown(value)
-    return walk.extension(Code.OBJECT, [qualified_name(type(value)), {"args": _sequence(walk, value.args, depth)}])
+    return walk.extension(Code.OBJECT, [qualified_name(type(value)), {"args": walk.sequence(value.args, depth)}])
 
 
 def decode(data: bytes, resolve: Callable[[Code, Digest], Any] = Reference) -> Any:

@@ -49,9 +49,13 @@ class Log:
 
     def append(self, frames: list[bytes]) -> int:
         """Write framed records, all in one write; returns the offset of the first one."""
-        data = b"".join(frames)
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        now = time.monotonic()
+        gone = None
         with self._lock:
-            gone = self._gone()
+            if now - self._looked >= LOOK_SECONDS:
+                self._looked = now
+                gone = self._gone()
             if self._fd < 0 or self.size > ROLL_BYTES:
                 self._open()
             offset = self.size
@@ -74,12 +78,8 @@ class Log:
         return self.append([framed(entry)])
 
     def _gone(self) -> Path | None:
-        """The segment being written, let go of, if its file was deleted. Looks once a second, it is a system call."""
-        now = time.monotonic()
-        if self._fd < 0 or now - self._looked < LOOK_SECONDS:
-            return None
-        self._looked = now
-        if os.fstat(self._fd).st_nlink:
+        """The segment being written, let go of, if its file was deleted. A system call: made once a second."""
+        if self._fd < 0 or os.fstat(self._fd).st_nlink:
             return None
         stem = self.stem
         os.close(self._fd)
@@ -172,7 +172,7 @@ class Log:
 
 def framed(entry: msgspec.Struct) -> bytes:
     """A record struct, framed."""
-    return segment.frame_bytes(record.type_of(entry), record.encode(entry))
+    return segment.frame_bytes(record.NUMBER[entry.__class__], record.encode(entry))
 
 
 def blob_frame(domain: int, digest: bytes, data: bytes) -> bytes:

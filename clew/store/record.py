@@ -3,6 +3,8 @@
 Structs are encoded as MessagePack arrays. A later version may append fields with defaults; it never reorders or removes
 one, so every reader reads every log. Unknown record types are kept and skipped.
 
+They hold no cycle, so the garbage collector need not look at them: an indexer holds thousands.
+
 Ids are raw bytes here (trace 16, span 8, run 16) and lower-case hex wherever a person sees them.
 """
 
@@ -30,7 +32,7 @@ class RecordType(enum.IntEnum):
     LOST = 10
 
 
-class Segment(msgspec.Struct, array_like=True, frozen=True):
+class Segment(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """First record of every segment: who writes it, so that a reader can tell a dead writer from a living one."""
 
     format: int
@@ -45,7 +47,7 @@ class Segment(msgspec.Struct, array_like=True, frozen=True):
     project: str = ""
 
 
-class Slot(msgspec.Struct, array_like=True, frozen=True):
+class Slot(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One thing that a span used or generated."""
 
     role: str  # what it was to the span: "messages", "documents", a channel's name, "model", ...
@@ -56,7 +58,7 @@ class Slot(msgspec.Struct, array_like=True, frozen=True):
     info: dict[str, Any] | None = None  # small facts: scores, ranks, ids
 
 
-class SpanStart(msgspec.Struct, array_like=True, frozen=True):
+class SpanStart(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A span began. What it used is in the log before the traced call goes on."""
 
     trace_id: bytes
@@ -72,7 +74,7 @@ class SpanStart(msgspec.Struct, array_like=True, frozen=True):
     scope: str = "clew"  # the instrumentation scope; other libraries' spans keep theirs
 
 
-class SpanEnd(msgspec.Struct, array_like=True, frozen=True):
+class SpanEnd(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A span ended."""
 
     trace_id: bytes
@@ -88,7 +90,7 @@ class SpanEnd(msgspec.Struct, array_like=True, frozen=True):
     events: list[Any] = []  # name, time, attributes; of other libraries' spans
 
 
-class Run(msgspec.Struct, array_like=True, frozen=True):
+class Run(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A run began, or (later record, same id) more became known of it."""
 
     run_id: bytes
@@ -106,7 +108,7 @@ class Run(msgspec.Struct, array_like=True, frozen=True):
     ended_ns: int | None = None
 
 
-class Derivation(msgspec.Struct, array_like=True, frozen=True):
+class Derivation(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Item-to-item lineage that the program or a framework declared: each pair is (from, to, start, end)."""
 
     trace_id: bytes
@@ -118,7 +120,7 @@ class Derivation(msgspec.Struct, array_like=True, frozen=True):
     run_id: bytes = b""
 
 
-class Artifact(msgspec.Struct, array_like=True, frozen=True):
+class Artifact(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """An artifact was declared, or facts of it became known: they are merged, first one wins."""
 
     kind: str
@@ -130,7 +132,7 @@ class Artifact(msgspec.Struct, array_like=True, frozen=True):
     used: list[Slot] = []
 
 
-class Ref(msgspec.Struct, array_like=True, frozen=True):
+class Ref(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A name was given to an artifact. Version numbers are arbitrated by the catalog before this is written."""
 
     name: str
@@ -143,7 +145,7 @@ class Ref(msgspec.Struct, array_like=True, frozen=True):
     alias: bool = False
 
 
-class Lost(msgspec.Struct, array_like=True, frozen=True):
+class Lost(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Faults inside the tracer, counted: where, how often, the last error's text."""
 
     when_ns: int
@@ -163,13 +165,8 @@ TYPES: dict[RecordType, type[msgspec.Struct]] = {
 
 encode = msgspec.msgpack.Encoder(enc_hook=bytes).encode  # the hook meets only Digest, which is bytes
 _decoders = {kind: msgspec.msgpack.Decoder(cls) for kind, cls in TYPES.items()}
-_number = {cls: kind for kind, cls in TYPES.items()}
+NUMBER = {cls: int(kind) for kind, cls in TYPES.items()}
 AnyRecord = TypeVar("AnyRecord", bound=msgspec.Struct)
-
-
-def type_of(record: msgspec.Struct) -> RecordType:
-    """The record type of a struct."""
-    return _number[type(record)]
 
 
 def decode(kind: int, payload: bytes | memoryview) -> msgspec.Struct | None:

@@ -33,6 +33,7 @@ FRAME = struct.Struct("<IIBB")
 _TABLE = struct.Struct("<QQ")  # logical offset, file offset of a block
 _FOOTER = struct.Struct("<QQQ8s")  # table offset, blocks, logical size, magic
 _FRAME_HERE = re.compile(rb"(?s)(?=.{8}[\x00-\x20]\x01)")  # what may be a frame: any length and crc, type, version
+_HEAD_CRC = [zlib.crc32(bytes((kind, 1))) for kind in range(256)]
 _BLOCK_BYTES = 1 << 18
 _LEVEL = 6
 
@@ -49,8 +50,12 @@ class Frame(NamedTuple):
 
 def frame_bytes(kind: int, payload: bytes, version: int = 1) -> bytes:
     """A record framed for the log."""
-    head = bytes((kind, version))
-    return FRAME.pack(len(payload), zlib.crc32(payload, zlib.crc32(head)), kind, version) + payload
+    crc = zlib.crc32(payload, _HEAD_CRC[kind]) if version == 1 else _crc(payload, kind, version)
+    return FRAME.pack(len(payload), crc, kind, version) + payload
+
+
+def _crc(payload: bytes, kind: int, version: int) -> int:
+    return zlib.crc32(payload, _HEAD_CRC[kind] if version == 1 else zlib.crc32(bytes((kind, version))))
 
 
 class SegmentFile:
@@ -123,7 +128,7 @@ class SegmentFile:
             return None
         length, crc, kind, version = FRAME.unpack(head)
         payload = self.read(offset + FRAME.size, length)
-        if len(payload) < length or zlib.crc32(payload, zlib.crc32(head[8:10])) != crc:
+        if len(payload) < length or _crc(payload, kind, version) != crc:
             return None
         return Frame(offset, kind, version, payload, offset + FRAME.size + length)
 
@@ -146,7 +151,7 @@ class SegmentFile:
             length, crc, kind, version = FRAME.unpack_from(buffer, at)
             end = offset + FRAME.size + length
             payload = buffer[at + FRAME.size : at + FRAME.size + length]
-            if len(payload) == length and zlib.crc32(payload, zlib.crc32(buffer[at + 8 : at + 10])) == crc:
+            if len(payload) == length and _crc(payload, kind, version) == crc:
                 yield Frame(offset, kind, version, payload, end)
                 offset = end
                 continue

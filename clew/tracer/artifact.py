@@ -10,23 +10,11 @@ from clew.lineage.index import shared
 from clew.store import ref
 from clew.store.digest import Digest, DigestStream, Domain
 from clew.store.record import Artifact, Slot
+from clew.store.vocabulary import GLOBAL_KINDS, SCOPED_KINDS
 from clew.tracer import context, init
 from clew.tracer.capture import Batch
 
-KINDS = (
-    "dataset",
-    "row",
-    "document",
-    "chunk",
-    "embedding",
-    "index",
-    "model",
-    "prompt",
-    "tool",
-    "message",
-    "value",
-    "file",
-)
+KINDS = tuple(sorted((GLOBAL_KINDS | SCOPED_KINDS) - {"code", "environment"}))  # those clew captures itself
 _COPIED_BYTES = 1 << 20
 
 

@@ -32,7 +32,8 @@ class Call:
     """One call of the outside world.
 
     `kind` is a span kind, `operation` names what is asked of it ("chat", "embed_documents", "add", ...), `instance` is
-    the framework's object, `run_key` its id of this run (None where it has none). `used` is the request, as slots.
+    the framework's object, `run_key` its id of this run (None where it has none). `used` is the request, as slots, or
+    says them when it is called: only a policy asks where an observer has recorded them already.
     `describe(response)` gives the slots and attributes of a response; a stream's response is the list of its chunks.
     `span` is the span an observer opened already, else the seam opens one under `parent`. `servable` says whether a
     policy may answer in place of the call (a save or a load must happen). `facts` become the span's own where the seam
@@ -40,11 +41,13 @@ class Call:
     """
 
     __slots__ = (
+        "_used",
         "attributes",
         "describe",
         "digest",
         "facts",
         "instance",
+        "key",
         "kind",
         "name",
         "observed",
@@ -54,7 +57,6 @@ class Call:
         "run_key",
         "servable",
         "span",
-        "used",
     )
 
     def __init__(
@@ -64,7 +66,7 @@ class Call:
         instance: object,
         *,
         name: str,
-        used: Iterable[Given] = (),
+        used: Iterable[Given] | Callable[[], Iterable[Given]] = (),
         describe: Callable[[Any], tuple[Iterable[Given], dict[str, Any]]] | None = None,
         span: OpenSpan | None = None,
         parent: OpenSpan | None = None,
@@ -77,12 +79,13 @@ class Call:
         self.operation = operation
         self.instance = instance
         self.name = name
-        self.used = list(used)
+        self._used = used
         self.describe = describe
         self.span = span
         self.observed = span is not None  # an observer opened it and will end it
         self.parent = parent
         self.run_key = run_key
+        self.key = (kind, id(instance), run_key)  # what makes an inner call the same call
         self.servable = servable
         self.attributes = attributes or {}
         self.facts = facts or {}
@@ -90,9 +93,11 @@ class Call:
         self.occurrence = 0
 
     @property
-    def key(self) -> tuple[str, int, object]:
-        """What makes an inner call the same call."""
-        return (self.kind, id(self.instance), self.run_key)
+    def used(self) -> list[Given]:
+        """The request, as slots."""
+        if not isinstance(self._used, list):
+            self._used = list(self._used() if callable(self._used) else self._used)
+        return self._used
 
 
 class Policy(Protocol):
@@ -122,6 +127,8 @@ def is_open(kind: str, instance: object, run_key: object = None) -> bool:
     With a run id of its own it is that only for the same run; without one, for any.
     """
     opened: tuple[tuple[str, int, object], ...] = otel_context.get_value(_OPEN) or ()  # type: ignore[assignment]
+    if not opened and (run_key is None or not _open_calls):
+        return False
     if run_key is None:
         return any(one[0] == kind and one[1] == id(instance) for one in opened)
     key = (kind, id(instance), run_key)

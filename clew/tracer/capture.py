@@ -16,13 +16,14 @@ from clew.store.digest import Digest, Domain, digest, text_bytes
 from clew.store.log import Log, blob_frame, framed
 from clew.store.record import Artifact, Slot
 from clew.tracer import chunks
-from clew.tracer.credential import named_span
+from clew.tracer.credential import names_a_secret
+from clew.tracer.memo import ItemMemo, fields_of
 
 Given = tuple[Any, ...]  # (role, kind, value[, name[, info]])
 
 _MEMO_CHARS = 64 << 20
-_MEMO_ITEMS = 2048
 _LISTS = 4
+_NAMES = 8192
 _KNOWN = 1 << 19
 _CONTENT = (Domain.TEXT, Domain.VALUE, Domain.BYTES, Domain.TENSOR)
 
@@ -55,7 +56,8 @@ class Gate:
         self.inlines: dict[str, str] = {}
         self.clean_lists: set[tuple[Any, ...]] = set()
         self.names: dict[str, str] = {}
-        self.items: dict[int, tuple[Any, dict[str, Any], Digest]] = {}
+        self.innocent: set[str] = set()  # names that do not say that what stands under them is secret
+        self.items = ItemMemo()
         self.links: dict[tuple[Digest, Digest], Digest] = {}
         self._lock = threading.Lock()
         self.written: Callable[[], None] = lambda: None
@@ -66,16 +68,26 @@ class Gate:
 
     def name(self, name: str) -> str:
         """A name of a span, run, session or artifact as it may be stored and shown: redacted, printable."""
-        clean = self.names.get(name)
-        if clean is None:
-            if len(self.names) > 8192:
-                self.names.clear()
-            clean = self.names[name] = storable(self.cleaner.text(name))
+        names = self.names
+        if name in names:
+            return names[name]
+        if len(names) >= _NAMES:
+            names = self.names = {}  # not cleared: other threads are looking there
+        names[name] = clean = storable(self.cleaner.text(name))
         return clean
+
+    def named(self, name: str, text: str) -> str:
+        """`text` as it may go on where it stands under `name`: a name can say that it is secret."""
+        if names_a_secret(name):
+            return self.cleaner.named(name, text)
+        if len(self.innocent) >= _NAMES:
+            self.innocent.clear()
+        self.innocent.add(name)
+        return text
 
     def forget(self) -> None:
         """Forget what was written (after a fork, or when the log was lost): it will be written again."""
-        self.known, self.texts, self.inlines, self.items, self.links = set(), {}, {}, {}, {}
+        self.known, self.texts, self.inlines, self.items, self.links = set(), {}, {}, ItemMemo(), {}
         self.text_chars = 0
 
     def commit(self, batch: Batch) -> None:
@@ -95,10 +107,8 @@ class Gate:
             if len(self.links) > _KNOWN:
                 self.links = {}
             self.links.update(batch.links)
-        for key, entry in batch.items:
-            if len(self.items) >= _MEMO_ITEMS:
-                self.items = {}
-            self.items[key] = entry
+        for item in batch.items:
+            self.items.keep(*item)
         batch.frames = []
         self.written()
 
@@ -114,7 +124,7 @@ class Batch:
         self.frames: list[bytes] = []
         self.fresh: set[bytes] = set()
         self.texts: list[tuple[str, Digest]] = []
-        self.items: list[tuple[int, tuple[Any, dict[str, Any], Digest]]] = []
+        self.items: list[tuple[Any, dict[str, Any], Digest]] = []
         self.links: dict[tuple[Digest, Digest], Digest] = {}
         self.complete = True
         self.depth = 0  # lists around the list that is being captured
@@ -137,16 +147,16 @@ class Batch:
         if len(text) < 6:
             return text
         memo = self.gate.inlines
-        clean = memo.get(text)
-        if clean is None:
-            clean = self.gate.cleaner.text(text)
-            if len(memo) > 8192:
-                memo.clear()
-            memo[text] = clean
+        if text in memo:
+            return memo[text]
+        clean = self.gate.cleaner.text(text)
+        if len(memo) >= _NAMES:
+            memo = self.gate.inlines = {}
+        memo[text] = clean
         return clean
 
     def named(self, name: str, text: str) -> str:
-        return text if named_span(name, text) is None else self.gate.cleaner.named(name, text)
+        return text if name in self.gate.innocent else self.gate.named(name, text)
 
     def data(self, domain: Domain, data: bytes) -> Digest:
         if domain is Domain.BYTES:
@@ -158,24 +168,14 @@ class Batch:
     def item(self, kind: str, value: Any, encoded: bytes) -> Digest:
         name = digest(Domain.VALUE, encoded)
         self._put(Domain.VALUE, name, encoded)
-        fields = value.__dict__ if hasattr(value, "__dict__") else {}
-        if fields and self.content is self.gate.content:
-            try:
-                self.items.append((id(value), (value, _snapshot(fields), name)))
-            except RecursionError:
-                pass  # it contains itself
+        if self.content is self.gate.content and (fields := fields_of(value)) is not None:
+            self.items.append((value, fields, name))
         if not self.content and kind == "document":
             self._skeleton(value, name)
         return name
 
     def seen(self, value: Any) -> Digest | None:
-        entry = self.gate.items.get(id(value))
-        if entry is None or entry[0] is not value:
-            return None
-        try:
-            return entry[2] if entry[1] == value.__dict__ else None
-        except Exception:  # an array has no truth value, an object of the program's an __eq__ of its own
-            return None
+        return self.gate.items.of(value)
 
     def _skeleton(self, value: Any, name: Digest) -> None:
         """Without content, the join of a document to its text still needs both digests."""
@@ -208,7 +208,7 @@ class Batch:
                 return _CHAIN, self.chain(value)
             finally:
                 self.depth -= 1
-        known = self.seen(value)
+        known = self.gate.items.of(value)
         if known is not None:
             return _VALUE, known
         encoded, complete = encoding.encode_capture(value, self)
@@ -236,34 +236,48 @@ class Batch:
 
     def chain(self, values: Iterable[Any]) -> Digest:
         """The digest of a list, each item captured on its own."""
-        current = chain.EMPTY
-        values = list(values)
-        if len(values) > 1 and any(value.__class__ in _JOINABLE for value in values):
+        if values.__class__ is not list:
+            values = list(values)
+        if len(values) > 1 and not _JOINABLE.isdisjoint(map(type, values)):
             values = self._joined(values)
-        known, own, part = self.gate.links.get, self.links, self.part
+        gate, own = self.gate, self.links
+        seen, texts, written = gate.items.of, gate.texts, gate.links
+        current = chain.EMPTY
         for value in values:
-            domain, item = part(value)
+            if value.__class__ is str:
+                domain, item = _TEXT, texts[value] if value in texts else self.text(value)
+            elif (known := seen(value)) is not None:
+                domain, item = _VALUE, known
+            else:
+                domain, item = self.part(value)
             step = (current, item)
-            after = known(step) or own.get(step)
-            if after is None:
+            if step in written:
+                current = written[step]
+            elif step in own:
+                current = own[step]
+            else:
                 data = chain.link_bytes(current, domain, item)
-                after = digest(_CHAIN, data)
-                self._put(_CHAIN, after, data)
-                own[step] = after
-            current = after
+                current = own[step] = digest(_CHAIN, data)
+                self._put(_CHAIN, current, data)
         return current
 
     def slot(self, given: Given) -> Slot:
         """A slot of a span from (role, kind, value[, name[, info]])."""
-        value = given[2]
+        role, kind, value = given[0], given[1], given[2]
+        gate = self.gate
         if value.__class__ is str:
-            value = self.named(given[0], value)
-        domain, name = value if value.__class__ is tuple and _named(value) else self.part(value)
+            if role not in gate.innocent:
+                value = gate.named(role, value)
+            domain, name = _TEXT, gate.texts.get(value) or self.text(value)
+        elif value.__class__ is tuple and _named(value):
+            domain, name = value
+        else:
+            domain, name = self.part(value)
         if len(given) == 3:
-            return Slot(given[0], given[1], _NUMBER[domain], name)
-        label = self.gate.name(given[3]) if given[3] else None
+            return Slot(role, kind, _NUMBER[domain], name)
+        label = gate.name(given[3]) if given[3] else None
         info = self.plain(given[4]) if len(given) > 4 and given[4] else None
-        return Slot(given[0], given[1], _NUMBER[domain], name, label, info)
+        return Slot(role, kind, _NUMBER[domain], name, label, info)
 
     def slots(self, given: Iterable[Given]) -> list[Slot]:
         """Slots of a span."""
@@ -274,13 +288,14 @@ class Batch:
         memo = self.gate.names
         clean: dict[str, Any] = {}
         for key, value in values.items():
-            key = memo.get(key) or self.gate.name(key)
+            if value is None:
+                continue
+            key = memo[key] if key in memo else self.gate.name(key)
             if not self.content and (key in _TOLD or key.startswith(_TOLD_BELOW)):
                 clean[key] = str(self.part(value)[1])
-            elif value.__class__ is str:
-                known = memo.get(value)
-                clean[key] = self.plain(value) if known is None else known
-            elif value is not None:
+            elif value.__class__ is str and value in memo:
+                clean[key] = memo[value]
+            else:
                 clean[key] = self.plain(value)
         return clean
 
@@ -289,13 +304,16 @@ class Batch:
         cls = value.__class__
         if cls is str:
             return self.gate.name(value) if len(value) < 256 else storable(self.gate.cleaner.text(value))
-        if cls is float or cls is bool or value is None or cls is bytes or cls is Digest:
-            return value
-        if cls is Clean:
-            return str.__str__(value)
         if cls is int:
             return value if -_INT64 <= value < _INT64 else hex(value)
+        if cls is Clean:
+            return str.__str__(value)
+        if cls in _PLAIN:
+            return value
         try:
+            if cls is dict and len(value) <= _FEW and _PLAIN_NUMBERS.issuperset(map(type, value.values())):
+                memo = self.gate.names  # such as a rank and a score
+                return {memo[key] if key in memo else self.gate.name(str(key)): one for key, one in value.items()}
             if depth < 8 and isinstance(value, (list, tuple)):
                 return [self.plain(one, depth + 1) for one in value]
             if depth < 8 and isinstance(value, dict):
@@ -325,7 +343,10 @@ _ITEM_HEAD = bytes((0xC7, 32, int(encoding.Code.ITEM)))
 _ITEM_BYTES = 35
 _INT64 = 1 << 63
 _CLEAN_LISTS = 1024
-_JOINABLE = (str, bytes)  # of which several together may hold a credential that none holds alone
+_FEW = 8
+_PLAIN = frozenset((float, bool, type(None), bytes, Digest))
+_PLAIN_NUMBERS = frozenset((float, bool, type(None)))
+_JOINABLE = frozenset((str, bytes))  # of which several together may hold a credential that none holds alone
 _TOLD = frozenset((  # attributes that hold content: where content is not captured, its digest stands there
     "db.query.text", "db.statement", "exception.message", "exception.stacktrace", "gen_ai.completion",
     "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.prompt", "gen_ai.retrieval.documents",
@@ -350,12 +371,3 @@ def storable(text: str) -> str:
     if text.isascii() and "\0" not in text:
         return text
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
-
-
-def _snapshot(value: Any) -> Any:
-    """A copy of dicts and lists all the way down, so that a change in place is seen."""
-    if value.__class__ is dict:
-        return {key: _snapshot(one) for key, one in value.items()}
-    if value.__class__ is list:
-        return [_snapshot(one) for one in value]
-    return value

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
+
+from clew.tracer.light import LightSpan
 
 if TYPE_CHECKING:
     from clew.tracer.span import OpenSpan
@@ -24,7 +26,7 @@ def enclosing(context: Context | None = None) -> OpenSpan | None:
     return otel_context.get_value(_KEY, context)  # type: ignore[return-value]
 
 
-def parent_here(owner: OpenSpan | None) -> Any:
+def parent_here(owner: OpenSpan | None) -> trace.Span:
     """The OpenTelemetry span under which a child of `owner` starts here.
 
     That is the user's own span, if one is open inside `owner` at this place; else `owner`; with no owner, whatever is
@@ -33,14 +35,15 @@ def parent_here(owner: OpenSpan | None) -> Any:
     current = trace.get_current_span()
     if owner is None:
         return current
-    if current is not owner.otel and current.get_span_context().is_valid and enclosing() is owner:
-        return current
-    return owner.otel
+    if current is owner.otel or current is trace.INVALID_SPAN or current.__class__ is LightSpan:
+        return owner.otel  # a light span is none of the user's
+    return current if current.get_span_context().is_valid and enclosing() is owner else owner.otel
 
 
 def entered(span: OpenSpan, base: Context | None = None) -> Context:
     """A context in which `span` is current."""
-    return trace.set_span_in_context(span.otel, otel_context.set_value(_KEY, span, base))
+    here = otel_context.get_current() if base is None else base
+    return trace.set_span_in_context(span.otel, Context({**here, _KEY: span}))
 
 
 @contextmanager

@@ -60,7 +60,7 @@ class Assignment(Pattern):
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
         done = 0
         for sign in self.compiled.finditer(text):
-            if sign.start() < done or not _names_a_secret(text[max(0, sign.start() - 48) : sign.start()]):
+            if sign.start() < done or not names_a_secret(text[max(0, sign.start() - 48) : sign.start()]):
                 continue
             if (span := _value_span(text, sign.end())) is not None:
                 done = span[1]
@@ -83,7 +83,8 @@ def _sign(sign: str) -> str:
     return f"{sign}{before}[=>]{{0,2}}[ \\t]{{0,16}}(?:str[ \\t]{{0,4}}=[ \\t]{{0,4}})?"
 
 
-def _names_a_secret(before: str) -> bool:
+def names_a_secret(before: str) -> bool:
+    """Whether a name says that what stands under it is secret: `before` is the name, or a text that ends with it."""
     name = before.rstrip(" \t\"'\\]").lower()
     if name[-3:] not in _ENDINGS:
         return False
@@ -93,7 +94,7 @@ def _names_a_secret(before: str) -> bool:
 
 def named_span(name: str, value: str) -> tuple[int, int] | None:
     """The part of a whole value that is secret because of the name it stands under: a mapping's key, a header."""
-    if not _names_a_secret(name):
+    if not names_a_secret(name):
         return None
     scheme = _OPENING.match(value)
     start = scheme.end() if scheme is not None and scheme["quote"] is None else 0

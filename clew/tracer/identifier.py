@@ -7,18 +7,21 @@ import os
 from opentelemetry.sdk.trace import id_generator
 
 
+def new_id(size: int) -> bytes:
+    """`size` random bytes, never all zero."""
+    while not any(made := os.urandom(size)):
+        pass
+    return made
+
+
 class IdGenerator(id_generator.IdGenerator):
     """Never zero, safe after a fork. The SDK's own draws from `random`, so a seeded program repeats its trace ids."""
 
     def generate_span_id(self) -> int:
-        while not (span_id := int.from_bytes(os.urandom(8), "big")):
-            pass
-        return span_id
+        return int.from_bytes(new_id(8), "big")
 
     def generate_trace_id(self) -> int:
-        while not (trace_id := int.from_bytes(os.urandom(16), "big")):
-            pass
-        return trace_id
+        return int.from_bytes(new_id(16), "big")
 
     def is_trace_id_random(self) -> bool:
         return True

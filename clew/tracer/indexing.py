@@ -26,34 +26,35 @@ class BackgroundIndexing:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._last = 0.0
-        self._behind_since = 0.0
+        self._behind = False
 
     def touch(self) -> None:
         """Something was written."""
-        now = time.monotonic()
-        self._last = now
-        if not self._behind_since:
-            self._behind_since = now
-            with self._lock:
-                if self._thread is None and not self._stop.is_set():
-                    self._thread = threading.Thread(target=self._work, name="clew-index", daemon=True)
-                    self._thread.start()
-            self._wake.set()
+        if self._behind:
+            return
+        self._behind = True
+        with self._lock:
+            if self._thread is None and not self._stop.is_set():
+                self._thread = threading.Thread(target=self._work, name="clew-index", daemon=True)
+                self._thread.start()
+        self._wake.set()
 
     def _work(self) -> None:
         while not self._stop.is_set():
             self._wake.wait()
-            while not self._stop.is_set():
-                now = time.monotonic()
-                if now - self._last >= QUIET_SECONDS or now - self._behind_since >= LAG_SECONDS:
-                    break
-                self._stop.wait(QUIET_SECONDS / 2)
+            self._wait_until_quiet()
             self._wake.clear()
-            self._behind_since = 0.0
+            self._behind = False
             if not self._stop.is_set():
                 with self._tracer.faults.guard("background indexing"):
                     self.run_now(wait=False)
+
+    def _wait_until_quiet(self) -> None:
+        until = time.monotonic() + LAG_SECONDS
+        written = -1
+        while self._tracer.log.appended != written and time.monotonic() < until and not self._stop.is_set():
+            written = self._tracer.log.appended
+            self._stop.wait(QUIET_SECONDS)
 
     def run_now(self, *, wait: bool = True) -> None:
         """Index now. `wait=False` leaves it to whoever is indexing the store already."""

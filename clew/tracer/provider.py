@@ -18,6 +18,7 @@ from opentelemetry.trace.status import Status, StatusCode
 from opentelemetry.util.types import AnyValue, Attributes
 
 from clew.tracer.identifier import IdGenerator
+from clew.tracer.light import RANDOM_FLAG, LightSpan, Said
 from clew.tracer.sampler import RecordingSampler, is_dropped, plain_state
 
 Fault = Callable[[str, BaseException], None]
@@ -35,7 +36,6 @@ LIMITS = sdk.SpanLimits(
     max_span_attribute_length=sdk.SpanLimits.UNSET,
 )
 
-_RANDOM = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
 _FLAGS = tuple(TraceFlags(bits) for bits in range(4))
 _SILENT = sdk.SpanProcessor()
 
@@ -69,43 +69,63 @@ class RecordedSpan(sdk._Span):
     """A span of our provider; while it has a twin, every change is made to the twin too.
 
     The twin is the same span (same ids) under the user's resource and limits. Their processors get the twin, so their
-    limits cut only their view, and what their processors set on it stays theirs.
+    limits cut only their view, and what their processors set on it stays theirs. `said`, on a span of clew's own,
+    collects what the program says of it.
     """
 
     twin: sdk.Span | None = None
     handed = False
+    said: Said | None = None
+
+    @property
+    def trace_id(self) -> bytes:
+        number: int = self.context.trace_id
+        return number.to_bytes(16, "big")
+
+    @property
+    def span_id(self) -> bytes:
+        number: int = self.context.span_id
+        return number.to_bytes(8, "big")
 
     def _readable_span(self) -> sdk.ReadableSpan:
         return self  # an ended span no longer changes, so nobody needs the SDK's copy
 
     def set_attribute(self, key: str, value: AnyValue) -> None:
-        super().set_attribute(key, value)
-        if (twin := self.twin) is not None:  # another thread may end the span meanwhile
-            twin.set_attribute(key, value)
+        self.set_attributes({key: value})
 
     def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
         super().set_attributes(attributes)
-        if (twin := self.twin) is not None:
+        if self.said is not None:
+            self.said.attributes.update(attributes)
+        if (twin := self.twin) is not None:  # another thread may end the span meanwhile
             twin.set_attributes(attributes)
 
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
         timestamp = time_ns() if timestamp is None else timestamp
         super().add_event(name, attributes, timestamp)
+        if self.said is not None:
+            self.said.events.append((name, timestamp, dict(attributes or {})))
         if (twin := self.twin) is not None:
             twin.add_event(name, attributes, timestamp)
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         super().add_link(context, attributes)
+        if self.said is not None:
+            self.said.links.append(context)
         if (twin := self.twin) is not None:
             twin.add_link(context, attributes)
 
     def update_name(self, name: str) -> None:
         super().update_name(name)
+        if self.said is not None:
+            self.said.name = name
         if (twin := self.twin) is not None:
             twin.update_name(name)
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         super().set_status(status, description)
+        if self.said is not None:
+            self.said.status(status, description)
         if (twin := self.twin) is not None:
             twin.set_status(status, description)
 
@@ -224,10 +244,17 @@ class Provider(sdk.TracerProvider):
         self._reporting = _Relay(sink, self._active_span_processor, fault)
         self._relaying = _Relay(None, self._active_span_processor, fault)
 
-    @property
-    def has_readers(self) -> bool:
-        """Whether a processor of the user's may see clew's own spans: else nobody reads their attributes here."""
-        return self.user is not None or self._has_added
+    def own_span(
+        self, name: str, parent: trace.Span, kind: SpanKind, attributes: Callable[[], Attributes]
+    ) -> RecordedSpan | LightSpan:
+        """A span of clew's own under `parent`: a light one while nobody reads it, which needs no attributes."""
+        if (watch := self.watch) is not None:
+            watch()
+        if self.user is None and not self._has_added:
+            return LightSpan.below(name, parent)
+        span = self.start_span(name, parent=parent.get_span_context(), kind=kind, attributes=attributes())
+        span.said = Said()
+        return span
 
     def start_span(
         self,
@@ -271,7 +298,7 @@ class Provider(sdk.TracerProvider):
         user = self.user
         if parent is None or not parent.is_valid:
             parent = None
-            trace_id, bits, state = self.id_generator.generate_trace_id(), TraceFlags.SAMPLED | _RANDOM, None
+            trace_id, bits, state = self.id_generator.generate_trace_id(), TraceFlags.SAMPLED | RANDOM_FLAG, None
         else:
             trace_id, bits, state = parent.trace_id, parent.trace_flags & 3, plain_state(parent.trace_state)
         result = None

@@ -12,40 +12,20 @@ import traceback
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry import trace
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from clew.store.record import Derivation, Run, Slot, SpanEnd, SpanStart
+from clew.store.vocabulary import implied_attributes
 from clew.tracer import context
-from clew.tracer.capture import Clean, Given
+from clew.tracer.capture import Batch, Given
+from clew.tracer.light import LightSpan, Said
 
 if TYPE_CHECKING:
     from clew.tracer.init import Tracer
+    from clew.tracer.provider import RecordedSpan
 
-OPENINFERENCE_KIND = {
-    "workflow": "CHAIN",
-    "node": "CHAIN",
-    "agent": "AGENT",
-    "llm": "LLM",
-    "tool": "TOOL",
-    "retriever": "RETRIEVER",
-    "reranker": "RERANKER",
-    "embedding": "EMBEDDING",
-    "prompt": "PROMPT",
-    "eval": "EVALUATOR",
-}
-OPERATION = {
-    "workflow": "invoke_workflow",
-    "node": "invoke_node",
-    "agent": "invoke_agent",
-    "llm": "chat",
-    "tool": "execute_tool",
-    "retriever": "retrieval",
-    "embedding": "embeddings",
-    "prompt": "render_prompt",
-    "reranker": "rerank",
-    "train": "train",
-    "eval": "evaluate",
-}
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _CLIENT = {"llm", "embedding", "retriever", "reranker"}
 
 
@@ -53,7 +33,6 @@ class OpenRun:
     """The run that a span belongs to. `span` is its root, None for the process run."""
 
     __slots__ = (
-        "_attributes",
         "answer",
         "calls",
         "name",
@@ -79,22 +58,6 @@ class OpenRun:
         self.seeds: dict[str, Any] = {}
         self.answer: list[Slot] = []
         self.calls: dict[tuple[str, bytes], Iterator[int]] = {}  # (span path, request) -> occurrences so far
-        self._attributes: dict[str, dict[str, Any]] = {}
-
-    def attributes(self, kind: str) -> dict[str, Any]:
-        """What every span of a kind has in this run."""
-        known = self._attributes.get(kind)
-        if known is None:
-            known = {
-                "clew.kind": kind,
-                "clew.run.id": Clean(self.run_id.hex()),
-                "openinference.span.kind": OPENINFERENCE_KIND.get(kind, "CHAIN"),
-                "gen_ai.operation.name": OPERATION.get(kind, kind),
-            }
-            if self.session is not None:
-                known["session.id"] = known["gen_ai.conversation.id"] = self.session
-            self._attributes[kind] = known
-        return known
 
     def record(self, process_id: bytes, ended_ns: int | None = None) -> Run:
         """This run as it stands in the log."""
@@ -121,6 +84,7 @@ class OpenSpan:
     __slots__ = (
         "_ended",
         "_late",
+        "_links",
         "_pairs",
         "facts",
         "kind",
@@ -158,38 +122,37 @@ class OpenSpan:
         self.slots: list[Slot] = []  # what it used when it began: the request of a boundary
         self._ended = False
         self._late: list[Given] = []
+        self._links: list[tuple[bytes, bytes, str]] = []
         self._pairs: list[Derivation] = []
         opens = run is not None
         if run is not None:
             run.name = tracer.gate.name(run.name)
             run.session = tracer.gate.name(run.session) if run.session is not None else None
         self.run: OpenRun = run if run is not None else parent.run if parent else tracer.process_run
-        own = self.run.attributes(kind).copy()
-        if attributes:
-            own.update(attributes)
-        above = context.parent_here(parent).get_span_context()
-        provider = tracer.provider
-        self.otel = provider.start_span(
-            name,
-            parent=above,
-            kind=SpanKind.CLIENT if kind in _CLIENT else SpanKind.INTERNAL,
-            # OpenTelemetry checks each one, which is a fifth of a span's cost: only where somebody reads them.
-            attributes={k: v for k, v in own.items() if v is not None} if provider.has_readers else None,
+        above = context.parent_here(parent)
+        attributes = attributes if attributes is not None else {}
+        self.otel = tracer.provider.own_span(
+            name, above, SpanKind.CLIENT if kind in _CLIENT else SpanKind.INTERNAL, lambda: self._exported(attributes)
         )
-        ids = self.otel.get_span_context()
-        self.trace_id = ids.trace_id.to_bytes(16, "big")
-        self.span_id = ids.span_id.to_bytes(8, "big")
+        self.trace_id = self.otel.trace_id
+        self.span_id = self.otel.span_id
         self.start_ns = self.otel.start_time or time.time_ns()
         step = tracer.gate.name(step) if step else name
         self.path: str = f"{parent.path}/{step}" if parent else step
         if opens:
             self.run.span = self
-        self._log_start(above, used, own, opens)
+        above_id = parent.span_id if parent is not None and above is parent.otel else _id(above)
+        self._log_start(above_id, used, attributes, opens)
 
-    def _log_start(self, above: Any, used: Iterable[Given], attributes: dict[str, Any], opens: bool) -> None:
+    def _exported(self, attributes: dict[str, Any]) -> dict[str, Any]:
+        """What those who read spans through OpenTelemetry get: the record's attributes, and what its kind implies."""
+        own = {key: value for key, value in attributes.items() if value is not None}
+        return implied_attributes(self.kind, self.run.run_id.hex(), self.run.session) | own
+
+    def _log_start(self, above: bytes | None, used: Iterable[Given], attributes: dict[str, Any], opens: bool) -> None:
         tracer = self.tracer
         try:
-            batch = tracer.gate.batch()
+            batch = Batch(tracer.gate)
             slots = self.slots = batch.slots(used)
             if opens:
                 self.run.seeds = batch.plain(self.run.seeds)
@@ -198,7 +161,7 @@ class OpenSpan:
                 SpanStart(
                     self.trace_id,
                     self.span_id,
-                    above.span_id.to_bytes(8, "big") if above.is_valid else None,
+                    above,
                     self.run.run_id,
                     self.kind,
                     self.name,
@@ -208,13 +171,17 @@ class OpenSpan:
                     batch.attributes(attributes),
                 )
             )
-            batch.commit()
+            tracer.gate.commit(batch)
         except Exception as error:
             tracer.faults.add(f"start of {self.kind} span", error)
 
     def use(self, *given: Given) -> None:
         """Note what the span used and only now became known; written when it ends."""
         self._late.extend(given)
+
+    def link(self, trace_id: bytes, span_id: bytes, kind: str) -> None:
+        """Link the span to another one, such as the attempt before it ("retry_of")."""
+        self._links.append((trace_id, span_id, kind))
 
     def derive(
         self,
@@ -241,7 +208,6 @@ class OpenSpan:
         attributes: dict[str, Any] | None = None,
         error: BaseException | None = None,
         name: str | None = None,
-        links: list[tuple[bytes, bytes, str]] | None = None,
     ) -> None:
         """End the span. `error` gives the status unless one is named (see `status_of`)."""
         if self._ended:
@@ -260,11 +226,15 @@ class OpenSpan:
             values["exception.message"] = tracer.gate.cleaner.text(message)[:2000]
             late = [*late, ("traceback", "value", trace)]
         end_ns = time.time_ns()
-        name = tracer.gate.name(name) if name is not None else None
+        events: list[Any] = []
         try:
-            batch = tracer.gate.batch()
-            out, more = batch.slots(generated), batch.slots(late)
-            values = batch.attributes(values)
+            batch = Batch(tracer.gate)
+            if (said := self.otel.said) is not None:
+                status, name = self._heard(batch, said, status, name, values, events)
+            name = tracer.gate.name(name) if name is not None else None
+            out = batch.slots(generated)
+            more = batch.slots(late) if late else []
+            values = batch.attributes(values) if values else values
             for pairs in self._pairs:
                 batch.record(pairs)
             batch.record(
@@ -276,30 +246,62 @@ class OpenSpan:
                     out,
                     more,
                     values,
-                    links or [],
+                    self._links,
                     name,
                     batch.complete,
+                    events,
                 )
             )
             if self.run.span is self:
                 batch.record(self.run.record(tracer.process_id, end_ns))
-            batch.commit()
+            tracer.gate.commit(batch)
             if self.run.span is self:
                 tracer.run_ended(self.run)
         except Exception as failure:
             tracer.faults.add(f"end of {self.kind} span", failure)
         try:
-            if values and tracer.provider.has_readers:
-                self.otel.set_attributes({k: v for k, v in values.items() if v.__class__ is not dict})
-            if name is not None:
-                self.otel.update_name(name)
-            if status == "error":
-                self.otel.set_status(Status(StatusCode.ERROR, values.get("exception.message")))
-            elif status != "ok":
-                self.otel.set_attribute("clew.status", status)
+            if not isinstance(self.otel, LightSpan):
+                self._export(self.otel, status, name, values)
             self.otel.end(end_ns)
         except Exception as failure:
             tracer.faults.add("OpenTelemetry span end", failure)
+
+    def _heard(
+        self, batch: Batch, said: Said, status: str, name: str | None, values: dict[str, Any], events: list[Any]
+    ) -> tuple[str, str | None]:
+        """What the program said through OpenTelemetry, where clew does not know better; returns status and name."""
+        for key, value in said.attributes.items():
+            values.setdefault(key, value)
+        events += [[batch.plain(event), when, batch.attributes(told)] for event, when, told in said.events]
+        self._links += [
+            (link.trace_id.to_bytes(16, "big"), link.span_id.to_bytes(8, "big"), "link") for link in said.links
+        ]
+        if said.failed and status == "ok":
+            status = "error"
+            if said.description:
+                values.setdefault("exception.message", said.description)
+        return status, name if name is not None else said.name
+
+    def _export(self, otel: RecordedSpan, status: str, name: str | None, values: dict[str, Any]) -> None:
+        otel.said = None  # from here on it is clew that speaks
+        if values:
+            otel.set_attributes({k: v for k, v in values.items() if v.__class__ is not dict})
+        for trace_id, span_id, kind in self._links:
+            if kind != "link":  # those were the program's own
+                other = SpanContext(int.from_bytes(trace_id, "big"), int.from_bytes(span_id, "big"), False, _SAMPLED)
+                otel.add_link(other, {"clew.link.type": kind})
+        if name is not None:
+            otel.update_name(name)
+        if status == "error":
+            otel.set_status(Status(StatusCode.ERROR, values.get("exception.message")))
+        elif status != "ok":
+            otel.set_attribute("clew.status", status)
+
+
+def _id(above: trace.Span) -> bytes | None:
+    """The id of a span that may be anybody's."""
+    found = above.get_span_context()
+    return found.span_id.to_bytes(8, "big") if found.is_valid else None
 
 
 def _told(error: BaseException) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from clew.store import chain, encoding, record
 from clew.store.digest import Digest, Domain
 from clew.store.record import RecordType, Run, Slot, SpanEnd, SpanStart
 from clew.store.segment import SegmentFile, stems
+from clew.store.vocabulary import implied_attributes
 
 
 @dataclass
@@ -33,7 +34,8 @@ class Read:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        return {**self.start.attributes, **(self.end.attributes if self.end else {})}
+        implied = implied_attributes(self.start.kind, self.start.run_id.hex(), None)
+        return {**implied, **self.start.attributes, **(self.end.attributes if self.end else {})}
 
     @property
     def used(self) -> list[Slot]:

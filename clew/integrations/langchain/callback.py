@@ -360,7 +360,7 @@ class LangChainObserver(BaseCallbackHandler):
         self, span: OpenSpan, generated: list[Given], status: str, attributes: dict[str, Any] | None = None
     ) -> None:
         generated = span.facts.get("generated", generated)
-        span.end(status, generated=generated, attributes=attributes, links=span.facts.get("links"))
+        span.end(status, generated=generated, attributes=attributes)
 
     def _failed(
         self,
@@ -376,8 +376,7 @@ class LangChainObserver(BaseCallbackHandler):
             if not generated:
                 generated = self.left_by(span, error)
             failure = error if status == "error" else None
-            links = span.facts.get("links")
-            span.end(status, generated=generated, attributes=attributes, error=failure, links=links)
+            span.end(status, generated=generated, attributes=attributes, error=failure)
         except Exception as fault:
             _fault(span, "error event", fault)
 

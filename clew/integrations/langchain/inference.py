@@ -47,7 +47,7 @@ class Request(NamedTuple):
     attributes: dict[str, Any]
 
 
-_known: OrderedDict[tuple[int, int], tuple[Any, dict[str, Any], tuple[Any, ...], Request]] = OrderedDict()
+_known: OrderedDict[tuple[int, int], tuple[Any, dict[str, Any], dict[str, Any], Request]] = OrderedDict()
 
 
 def request(serialized: Any, metadata: dict[str, Any], parameters: dict[str, Any]) -> Request:
@@ -57,7 +57,7 @@ def request(serialized: Any, metadata: dict[str, Any], parameters: dict[str, Any
         for key, value in parameters.items()
         if key not in _NOT_PARAMETERS and value is not None and not hasattr(value, "get_secret_value")
     }
-    told = tuple([metadata.get(key) for key in _TOLD])
+    told = {key: metadata[key] for key in _TOLD if key in metadata}
     key = (id(serialized), len(parameters))
     entry = _known.get(key)  # the entry holds `serialized`, so its id stays its own
     if entry is not None and entry[0] is serialized and entry[1] == kept and entry[2] == told:

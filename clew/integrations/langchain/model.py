@@ -160,13 +160,15 @@ def _described(
     if isinstance(content, str):
         content = [content]
     texts = isinstance(self, BaseLLM)
-    asked: list[Given] = (
-        [("prompt", "value", one) for one in content] if texts else [("messages", "message", list(content))]
-    )
+
+    def asked() -> list[Given]:
+        return [("prompt", "value", one) for one in content] if texts else [("messages", "message", list(content))]
+
+    def used() -> list[Given]:
+        model: Given = ("model", "model", (Domain.VALUE, _identities.of(self)))
+        return [*asked(), model, *([("options", "value", {"stop": stop, **options})] if stop or options else [])]
+
     if span is not None:
-        used = [*asked, ("model", "model", (Domain.VALUE, _identities.of(self)))]
-        if stop or options:
-            used.append(("options", "value", {"stop": stop, **options}))
         return Call(KIND, operation, self, name=span.name, span=span, run_key=run_id, used=used)
     around = span_of(run_id) or context.enclosing()
     if around is not None and around.kind == KIND:
@@ -183,7 +185,7 @@ def _described(
         operation,
         self,
         name=request.name,
-        used=[*asked, *request.slots],
+        used=[*asked(), *request.slots],
         describe=functools.partial(_answer, operation),
         parent=around,
         run_key=run_id,

@@ -19,27 +19,25 @@ from clew.tracer import context, init
 from clew.tracer.capture import Given
 from clew.tracer.span import OpenRun, OpenSpan
 
-_spans: dict[UUID, OpenSpan] = {}
+_spans: dict[int, OpenSpan] = {}  # by the id's number: a UUID's own hash is a call into Python
 
 
 def span_of(run_id: UUID | None) -> OpenSpan | None:
     """The open span of a LangChain run; None if no callback of ours observes it, or it ended."""
-    return _spans.get(run_id)  # type: ignore[arg-type]
+    return _spans.get(run_id.int) if run_id is not None else None
 
 
 def remove(run_id: UUID) -> OpenSpan | None:
     """A run ends: its span, the first time."""
-    span = _spans.pop(run_id, None)
-    if span is not None and span.parent is not None:
-        inner = span.parent.facts.get("inner runs")
-        if inner is not None:
-            inner.discard(run_id)
+    span = _spans.pop(run_id.int, None)
+    if span is not None and span.parent is not None and "inner runs" in span.parent.facts:
+        span.parent.facts["inner runs"].discard(run_id)
     return span
 
 
 def is_open(run_id: UUID) -> bool:
     """Whether a run has a span: the same event told twice makes no second one."""
-    return run_id in _spans
+    return run_id.int in _spans
 
 
 def start(
@@ -56,7 +54,7 @@ def start(
     run: OpenRun | None = None,
 ) -> OpenSpan:
     """Open the span of a run. `step` is its part of the span path, `run` the run that it is the root of."""
-    around: Scope = (parent.facts.get("langchain") if parent is not None else None) or NOTHING
+    around: Scope = parent.facts["langchain"] if parent is not None and "langchain" in parent.facts else NOTHING
     scope, key = scope_of(around, tags, metadata)
     if scope is not around:
         attributes.update(new_attributes(scope, around, metadata))
@@ -66,18 +64,16 @@ def start(
         step = f"{step or name}[{key}]"
     span = OpenSpan(tracer, kind, name, parent=parent, run=run, step=step, used=used, attributes=attributes)
     span.facts["langchain"] = scope
-    if parent is not None:
-        inner = parent.facts.get("inner runs")
-        if inner is not None:
-            inner.add(run_id)
-    _spans[run_id] = span
+    if parent is not None and "inner runs" in parent.facts:
+        parent.facts["inner runs"].add(run_id)
+    _spans[run_id.int] = span
     return span
 
 
 def parent(parent_run_id: UUID | None) -> tuple[OpenSpan | None, bool]:
     """The span above, and whether the run is the topmost of LangChain's here."""
     if parent_run_id is not None:
-        found = _spans.get(parent_run_id)
+        found = _spans.get(parent_run_id.int)
         if found is not None:
             return found, False
     around = context.enclosing()

@@ -24,17 +24,15 @@ NOTHING = Scope((), ())
 
 def scope_of(around: Scope, tags: list[str] | None, metadata: dict[str, Any]) -> tuple[Scope, str | None]:
     """The scope of a run (the one around, if nothing is new), and its RunnableParallel key."""
-    key = None
-    own: list[str] = []
-    for tag in tags or ():
-        if not tag.startswith(_FRAMEWORK_TAGS):
-            own.append(tag)
-        elif tag.startswith("map:key:"):
-            key = tag[8:]
+    own, key = _user_tags(tuple(tags)) if tags else ((), None)
     keys = _user_keys(tuple(metadata))
-    if keys == around.keys and len(own) == len(around.tags) and tuple(own) == around.tags:
-        return around, key
-    return Scope(tuple(own), keys), key
+    return (around if keys == around.keys and own == around.tags else Scope(own, keys)), key
+
+
+@functools.lru_cache(maxsize=4096)
+def _user_tags(tags: tuple[str, ...]) -> tuple[tuple[str, ...], str | None]:
+    keys = [tag[8:] for tag in tags if tag.startswith("map:key:")]
+    return tuple(tag for tag in tags if not tag.startswith(_FRAMEWORK_TAGS)), keys[-1] if keys else None
 
 
 @functools.lru_cache(maxsize=1024)

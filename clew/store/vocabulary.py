@@ -1,0 +1,55 @@
+"""The words of the glossary that writer and reader share: kinds of artifacts and spans, and what a span's kind implies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+GLOBAL_KINDS = frozenset((
+    "code", "chunk", "dataset", "document", "embedding", "environment", "file", "index", "model", "prompt", "row", "tool",
+))  # fmt: skip
+"""Artifacts that are the same wherever they are met: their content is their identity."""
+
+SCOPED_KINDS = frozenset(("message", "value"))
+"""Artifacts that are one with their content only in the run, or the span, that they stand in."""
+
+OPENINFERENCE_KIND = {
+    "workflow": "CHAIN",
+    "node": "CHAIN",
+    "agent": "AGENT",
+    "llm": "LLM",
+    "tool": "TOOL",
+    "retriever": "RETRIEVER",
+    "reranker": "RERANKER",
+    "embedding": "EMBEDDING",
+    "prompt": "PROMPT",
+    "eval": "EVALUATOR",
+}
+OPERATION = {
+    "workflow": "invoke_workflow",
+    "node": "invoke_node",
+    "agent": "invoke_agent",
+    "llm": "chat",
+    "tool": "execute_tool",
+    "retriever": "retrieval",
+    "embedding": "embeddings",
+    "prompt": "render_prompt",
+    "reranker": "rerank",
+    "train": "train",
+    "eval": "evaluate",
+}
+
+
+def implied_attributes(kind: str, run_id: str, session: str | None) -> dict[str, Any]:
+    """The attributes that a span of clew's has by its kind and run: exported and shown, and not logged with each span.
+
+    What the span's record says itself comes over them.
+    """
+    found: dict[str, Any] = {
+        "clew.kind": kind,
+        "clew.run.id": run_id,
+        "openinference.span.kind": OPENINFERENCE_KIND.get(kind, "CHAIN"),
+        "gen_ai.operation.name": OPERATION.get(kind, kind),
+    }
+    if session is not None:
+        found["session.id"] = found["gen_ai.conversation.id"] = session
+    return found

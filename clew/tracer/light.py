@@ -1,0 +1,130 @@
+"""A span of clew's own while no processor reads it: its ids, and what the program says of it.
+
+The SDK's span costs as much as all that clew records of a span's start, and a span context is made of Python. Where nobody exports, only its ids are needed,
+for propagation and for the spans below it; and whatever the program says of the current span through OpenTelemetry's
+API, which clew records as it would any other library's.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from time import time_ns
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanContext, TraceFlags
+from opentelemetry.trace.span import TraceState
+from opentelemetry.trace.status import Status, StatusCode
+from opentelemetry.util.types import AnyValue, Attributes
+
+from clew.tracer.identifier import new_id
+from clew.tracer.sampler import plain_state
+
+RANDOM_FLAG = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
+_ROOT_FLAGS = TraceFlags.SAMPLED | RANDOM_FLAG
+_KNOWN_FLAGS = TraceFlags.SAMPLED | 2
+
+
+class Said:
+    """What a program said of a span of clew's through OpenTelemetry's API."""
+
+    __slots__ = ("attributes", "description", "events", "failed", "links", "name")
+
+    def __init__(self) -> None:
+        self.attributes: dict[str, Any] = {}
+        self.events: list[tuple[str, int, dict[str, Any]]] = []  # name, time in ns, attributes
+        self.links: list[SpanContext] = []
+        self.name: str | None = None
+        self.failed: bool | None = None  # None: it said nothing of success or failure
+        self.description: str | None = None
+
+    def status(self, status: Status | StatusCode, description: str | None) -> None:
+        """Note a status, in either of the forms the API takes."""
+        told = status if isinstance(status, Status) else Status(status, description)
+        if told.status_code is not StatusCode.UNSET:
+            self.failed = not told.is_ok
+            self.description = told.description
+
+
+class LightSpan(trace.Span):
+    """Keeps its ids, its times, and what is said of it until it ends."""
+
+    def __init__(self, name: str, trace_id: bytes, flags: int, state: TraceState | None) -> None:
+        self.name = name
+        self.trace_id = trace_id
+        self.span_id = new_id(8)
+        self.flags = flags
+        self.state = state
+        self.start_time = time_ns()
+        self.end_time: int | None = None
+        self.said: Said | None = None
+        self._context: SpanContext | None = None
+
+    @classmethod
+    def below(cls, name: str, parent: trace.Span) -> LightSpan:
+        """A span under another one, or, where that has no valid ids, the root of a trace."""
+        if parent.__class__ is cls:
+            return cls(name, parent.trace_id, parent.flags, parent.state)
+        above = parent.get_span_context()
+        if above.is_valid:
+            trace_id = above.trace_id.to_bytes(16, "big")
+            return cls(name, trace_id, above.trace_flags & _KNOWN_FLAGS, plain_state(above.trace_state))
+        return cls(name, new_id(16), _ROOT_FLAGS, None)
+
+    def get_span_context(self) -> SpanContext:
+        context = self._context
+        if context is None:  # only a program that propagates asks
+            trace_id, span_id = int.from_bytes(self.trace_id, "big"), int.from_bytes(self.span_id, "big")
+            context = self._context = SpanContext(trace_id, span_id, False, TraceFlags(self.flags), self.state)
+        return context
+
+    def is_recording(self) -> bool:
+        return self.end_time is None
+
+    def _said(self) -> Said:
+        if self.said is None:
+            self.said = Said()
+        return self.said
+
+    def set_attribute(self, key: str, value: AnyValue) -> None:
+        self.set_attributes({key: value})
+
+    def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
+        if self.end_time is None:
+            self._said().attributes.update(attributes)
+
+    def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
+        if self.end_time is None:
+            self._said().events.append((name, time_ns() if timestamp is None else timestamp, dict(attributes or {})))
+
+    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
+        if self.end_time is None:
+            self._said().links.append(context)
+
+    def update_name(self, name: str) -> None:
+        if self.end_time is None:
+            self.name = self._said().name = name
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        if self.end_time is None:
+            self._said().status(status, description)
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        told = {
+            "exception.type": f"{type(exception).__module__}.{type(exception).__qualname__}",
+            "exception.message": str(exception),
+            "exception.stacktrace": "".join(traceback.format_exception(exception)),
+            "exception.escaped": str(escaped),
+        }
+        self.add_event("exception", {**told, **(attributes or {})}, timestamp)
+
+    def end(self, end_time: int | None = None) -> None:
+        if self.end_time is None:
+            self.end_time = time_ns() if end_time is None else end_time

@@ -103,7 +103,7 @@ class Assembly:
             evidence = Evidence(candidates[0].evidence).name.lower()
             at = (start, candidates[0].end) if candidates[0].end is not None else None
             total = info.get("candidate_count", len(candidates))
-            self._one_of(src, [row.dst for row in candidates], evidence, at, total)
+            self._one_of(src, [row.dst for row in candidates], evidence, at, total, "at_least" in info)
         for choice in self.walk.choices.values():
             if choice.document not in everything:
                 continue
@@ -115,14 +115,26 @@ class Assembly:
             else:
                 self._one_of(choice.document, choice.candidates, choice.evidence, None, len(choice.candidates))
 
-    def _one_of(self, src: int, candidates: list[int], evidence: str, at: tuple[int, int] | None, total: int) -> None:
+    def _one_of(
+        self,
+        src: int,
+        candidates: list[int],
+        evidence: str,
+        at: tuple[int, int] | None,
+        total: int,
+        at_least: bool = False,
+    ) -> None:
         """An edge to one of several things: a node that stands for the choice, and is not walked further."""
         names = self._names(candidates[:CANDIDATES_SHOWN])
         effect = self.describer.id(src)
         choice = f"{effect}?{at[0]}" if at else f"{effect}?"
         role = self.nodes[effect].role
-        self.nodes[choice] = Node(choice, "value", f"one of {total}", role=role, detail={"candidates": names})
-        self.edges.append(Edge(effect, choice, "one_of", evidence, at, candidates=names, candidate_count=total))
+        of = f"{total} or more" if at_least else str(total)
+        more = {"candidate_count_at_least": True} if at_least else {}
+        self.nodes[choice] = Node(choice, "value", f"one of {of}", role=role, detail={"candidates": names})
+        self.edges.append(
+            Edge(effect, choice, "one_of", evidence, at, candidates=names, candidate_count=total, detail=more)
+        )
 
     def _names(self, candidates: list[int]) -> list[str]:
         """What candidates are called: the rows and files they lead to, else themselves."""

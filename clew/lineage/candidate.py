@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from clew.lineage.closure import chunks, closure, edges_from
-from clew.store import catalog, encoding
+from clew.store import catalog, decoding
 from clew.store.catalog import Relation
+from clew.store.decoding import Code, Reference
 from clew.store.digest import Domain, text_digest
-from clew.store.encoding import Code, Reference
 from clew.store.errors import ClewError
 from clew.store.store import Store
 
@@ -88,7 +88,7 @@ class Joins:
         if node.domain == Domain.TEXT:
             return node.key, []
         try:
-            value = encoding.decode(self.store.blob(node.key, self.connection)[1])
+            value = decoding.decode(self.store.blob(node.key, self.connection)[1])
         except ClewError:
             query = sa.select(catalog.leaf.c.text).where(catalog.leaf.c.node == node.id).limit(1)
             return self.connection.execute(query).scalar(), []
@@ -143,7 +143,7 @@ class Joins:
             if row is None:
                 continue
             try:
-                value = encoding.decode(self.store.blob(row.key, self.connection)[1])
+                value = decoding.decode(self.store.blob(row.key, self.connection)[1])
             except ClewError:
                 continue
             if isinstance(value, dict):
@@ -153,7 +153,7 @@ class Joins:
     def _inferred(self, document: int, node: Any) -> Choice | None:
         """`metadata["source"]` names a file of a dataset: a guess, and shown as one."""
         try:
-            value = encoding.decode(self.store.blob(node.key, self.connection)[1])
+            value = decoding.decode(self.store.blob(node.key, self.connection)[1])
         except ClewError:
             return None
         metadata = value.get("metadata") if isinstance(value, dict) else None

@@ -17,6 +17,8 @@ CONSTANT = "code constant"  # the key of pieces that are source files
 _CODE_BYTES = 2 << 20  # of one program's sources that are looked into, shortest paths first
 _LOOSE_CHARS = 4  # of a stretch that need not stand in the sources: what joins two constants
 _BETWEEN_CHARS = 40  # between two lines of one constant: quotes, the line's end, indentation
+_ASKED = 1024  # texts that are remembered with what was found for them,
+_ASKED_CHARS = 8192  # if they are no longer
 _AROUND = frozenset("\"'{}\\\n")
 
 
@@ -26,6 +28,7 @@ class Constants:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._indexes: dict[bytes, PieceIndex] = {}
+        self._asked: dict[tuple[bytes, str], list[Piece]] = {}  # servers ask the same things again and again
 
     def sources(self, code: bytes, text: str) -> list[Piece]:
         """The source files that share a stretch with `text`."""
@@ -34,7 +37,17 @@ class Constants:
             if len(self._indexes) > 8:
                 self._indexes.clear()
             index = self._indexes[code] = self._read(code)
-        return index.candidates(text) if len(index) else []
+        if not len(index):
+            return []
+        key = (code, text)
+        found = self._asked.get(key)
+        if found is None:
+            found = index.candidates(text)
+            if len(text) <= _ASKED_CHARS:
+                if len(self._asked) >= _ASKED:
+                    self._asked.clear()
+                self._asked[key] = found
+        return found
 
     def _read(self, code: bytes) -> PieceIndex:
         index, size = PieceIndex(), 0

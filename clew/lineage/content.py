@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from clew.lineage.rows import Rows
-from clew.store import chain, encoding
+from clew.store import chain, decoding
+from clew.store.decoding import Code, Opaque, Record, Reference
 from clew.store.digest import Digest, Domain
-from clew.store.encoding import Code, Opaque, Record, Reference
 from clew.store.errors import ClewError
 from clew.store.record import Slot
 from clew.store.store import Store
+
+_REMEMBERED = 8192
+_SMALL_BYTES = 4096
 
 
 class Content:
@@ -20,6 +23,8 @@ class Content:
     def __init__(self, store: Store, rows: Rows) -> None:
         self.store = store
         self.rows = rows
+        self._values: dict[bytes, Any] = {}
+        self._links: dict[bytes, chain.Link | None] = {}
 
     def _read(self, domain: int, digest: bytes) -> Any:
         try:
@@ -34,12 +39,29 @@ class Content:
             return None
 
     def _shallow(self, digest: bytes) -> Any:
-        """A value with references left in place of its parts; None where there is no content."""
+        """A value with references left in place of its parts; None where there is no content. Not to be changed."""
+        values = self._values
+        if digest in values:
+            return values[digest]
         try:
             domain, data = self.store.blob(digest, self.rows.connection)
         except ClewError:
             return None
-        return encoding.decode(data) if domain is Domain.VALUE else None
+        value = decoding.decode(data) if domain is Domain.VALUE else None
+        if len(data) <= _SMALL_BYTES:
+            if len(values) >= _REMEMBERED:
+                values.clear()
+            values[bytes(digest)] = value
+        return value
+
+    def _link(self, digest: bytes) -> chain.Link | None:
+        """The link of a list with this digest. ClewError where it is not in the store."""
+        links = self._links
+        if digest not in links:
+            if len(links) >= _REMEMBERED:
+                links.clear()
+            links[bytes(digest)] = chain.parse_link(self.store.blob(digest, self.rows.connection)[1])
+        return links[digest]
 
     def _item(self, digest: bytes) -> dict[str, Any] | None:
         value = self._shallow(digest)
@@ -60,8 +82,7 @@ class Content:
         return content_text(message.get("content"), self._text) if message else None
 
     def _members(self, slot: Slot) -> list[tuple[Domain, Digest]]:
-        read = lambda link: self.store.blob(link, self.rows.connection)[1]  # noqa: E731
-        return [(link.domain, link.item) for link in chain.links(Digest(slot.digest), read)]
+        return [(link.domain, link.item) for link in chain.links(Digest(slot.digest), self._link)]
 
     def _items_in(self, digest: bytes) -> list[Digest]:
         """Digests of the documents and messages that a value holds."""

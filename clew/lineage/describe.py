@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection, Row
 from clew.lineage.closure import chunks
 from clew.lineage.content import content_text
 from clew.lineage.graph import Node
-from clew.store import catalog, encoding
+from clew.store import catalog, decoding
 from clew.store.catalog import Scope
 from clew.store.digest import Digest, Domain
 from clew.store.errors import ClewError
@@ -145,7 +145,7 @@ class Describer:
                 text: str | None = self.store.text(name, self.connection)
             elif domain == Domain.VALUE:
                 data = self.store.blob(name, self.connection)[1]
-                value = encoding.decode(data)
+                value = decoding.decode(data)
                 text = None
                 if isinstance(value, dict):
                     read = lambda part: self.store.text(part, self.connection)  # noqa: E731
@@ -214,7 +214,7 @@ class Describer:
         row = self.nodes[number]
         facts: dict[str, Any] = {}
         try:
-            value = encoding.decode(self.store.blob(row.key, self.connection)[1])
+            value = decoding.decode(self.store.blob(row.key, self.connection)[1])
         except ClewError:
             value = None
             facts["note"] = "content was not copied: the dataset holds digests and a pointer to its source"
@@ -243,9 +243,9 @@ def _short(value: Any) -> str:
 
 
 def _leaf(value: Any) -> str:
-    if isinstance(value, encoding.Reference):
+    if isinstance(value, decoding.Reference):
         return "…"
-    if isinstance(value, encoding.Record):
+    if isinstance(value, decoding.Record):
         return value.type.rpartition(".")[2]
     if isinstance(value, (dict, list)):
         return f"{type(value).__name__}[{len(value)}]"

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from clew.lineage.runs import Runs
 from clew.store import backend, catalog, record, ref, segment, writer
 from clew.store.catalog import Relation, Scope
-from clew.store.digest import Digest, Domain
+from clew.store.digest import DOMAINS, Digest, Domain
 from clew.store.errors import StoreFormatError
 from clew.store.folder import Folder
 from clew.store.log import Log
@@ -26,7 +26,8 @@ from clew.store.record import Artifact, Derivation, Lost, RecordType, Ref, Run, 
 from clew.store.segment import Frame, SegmentFile
 from clew.store.store import Store
 
-_BATCH = 5_000
+_BATCH = 5_000  # records in one transaction
+_DECODED = 256  # of which so many are decoded at once: what is alive together is what the garbage collector visits
 _SCOPES = 512
 _pack = msgspec.msgpack.Encoder(enc_hook=bytes).encode
 
@@ -96,7 +97,8 @@ class Indexer(Runs):
                     self.forget()
                 if number == 0:
                     number = self._new_segment(connection, stem, frames[0])
-                self._read(number, frames)
+                for start in range(0, len(frames), _DECODED):
+                    self._read(number, frames[start : start + _DECODED])
                 self.rows.flush()
                 values: dict[str, Any] = {"indexed": frames[-1].end} if frames else {}
                 if state:
@@ -128,9 +130,9 @@ class Indexer(Runs):
         remember = self.store.remember
         for frame in frames:  # content first, and what is known of runs
             if frame.type == RecordType.BLOB:
-                name = Digest(frame.payload[1:33])
-                self.rows.blobs.append((frame.payload[1:33], number, frame.offset))
-                remember(name, Domain(frame.payload[0]), frame.payload[33:])
+                name = frame.payload[1:33]
+                self.rows.blobs.append((name, number, frame.offset))
+                remember(name, DOMAINS[frame.payload[0]], frame.payload[33:])
                 continue
             entry = record.decode(frame.type, frame.payload)
             if entry is not None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import functools
+import heapq
+import itertools
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 LITERAL = 0  # rank of template literals and code constants
 STRIDE = 3  # the grid of windows in the text that is searched
 BLOCK = 3 << 15  # characters whose windows are in memory at once (about 5 MB at STRIDE); a multiple of STRIDE
 _SLICES = 1024
+_SHORT = 1 << 14
 
 ANY_TELLING = re.compile(r"[^\W_]")
 
@@ -73,6 +78,16 @@ def windows(text: str, size: int, stride: int, low: int, high: int) -> list[str]
         part = text[start : start + count * stride + size]
         found += map(part.__getitem__, slices[:count])
     return found
+
+
+def _prints_of(text: str, size: int, low: int, high: int) -> frozenset[int]:
+    return frozenset(map(hash, windows(text, size, 1, low, high)))
+
+
+@functools.lru_cache(maxsize=4)
+def _prints(text: str, size: int) -> frozenset[int]:
+    """Hashes of all windows of a text; one text is searched for the pieces of many runs."""
+    return _prints_of(text, size, 0, len(text) - size + 1)
 
 
 def _seeds(text: str, minimum: int) -> Iterator[tuple[int, str]]:
@@ -139,7 +154,7 @@ class PieceIndex:
         minimum, numbers = self._minimum, set[int]()
         high = len(text) - minimum + 1
         for low in range(0, high, BLOCK):
-            prints = set(map(hash, windows(text, minimum, 1, low, min(low + BLOCK, high))))
+            prints = _prints_of(text, minimum, low, min(low + BLOCK, high))
             for print_ in self._places.keys() & prints:
                 found = self._places[print_]
                 if isinstance(found, list):
@@ -147,3 +162,73 @@ class PieceIndex:
                 else:
                     numbers.add(found)
         return [self._pieces[number] for number in sorted(numbers)]
+
+
+class Near(NamedTuple):
+    """Pieces that may stand in a text, in the order added. `all`: there are no others."""
+
+    pieces: list[Piece]
+    all: bool
+
+
+class Pieces:
+    """Pieces that grow in number while texts are searched for them: of many, only those that a text may hold are seen.
+
+    Those that share a run of `minimum` characters with a text, and every shorter piece that stands in it whole. Where a
+    crowd of pieces shares the very same stretch, those of it that share most with the text are taken for all.
+    """
+
+    FEW = 16  # as many are searched directly: an index would cost more
+    CROWD = 64  # of the pieces that share one window the first and the latest are remembered
+    TAKEN = 8  # and so many of them are taken for each window
+
+    def __init__(self, *, minimum: int = 32) -> None:
+        self._minimum = minimum
+        self._window = minimum // 2  # on a grid as wide: any run of 2 * window - 1 characters holds one of them
+        self._all: list[Piece] = []
+        self._keys: set[Hashable] = set()
+        self._indexed = 0
+        self._places: dict[int, list[int]] = {}  # hash of a window -> numbers of pieces
+        self._short: dict[str, list[int]] = {}
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def add(self, piece: Piece) -> None:
+        """Add a piece."""
+        self._all.append(piece)
+        self._keys.add(piece.key)
+
+    def near(self, text: str) -> Near:
+        """The pieces that may stand in `text`."""
+        if len(self._all) <= self.FEW:
+            return Near(self._all, True)
+        for number in range(self._indexed, len(self._all)):
+            self._index(number, self._all[number].text)
+        self._indexed = len(self._all)
+        crowds: list[list[int]] = [those for short, those in self._short.items() if short in text]
+        size = self._window
+        high = len(text) - size + 1
+        for low in range(0, high, BLOCK):
+            prints = _prints(text, size) if high <= _SHORT else _prints_of(text, size, low, min(low + BLOCK, high))
+            crowds += [self._places[print_] for print_ in self._places.keys() & prints]
+        hits = Counter(itertools.chain.from_iterable(crowds))
+        if all(len(crowd) <= self.TAKEN for crowd in crowds):
+            return Near([self._all[number] for number in sorted(hits)], True)
+        taken: set[int] = set()
+        for crowd in crowds:
+            taken.update(heapq.nsmallest(self.TAKEN, crowd, key=lambda number: (-hits[number], number)))
+        return Near([self._all[number] for number in sorted(taken)], len(taken) == len(hits))
+
+    def _index(self, number: int, text: str) -> None:
+        if len(text) < self._minimum:
+            self._crowd(self._short.setdefault(text, []), number)
+            return
+        size = self._window
+        for print_ in {hash(window) for _, window in _grid(text, size, size, _side(self._minimum), shifts=1)}:
+            self._crowd(self._places.setdefault(print_, []), number)
+
+    def _crowd(self, crowd: list[int], number: int) -> None:
+        crowd.append(number)
+        if len(crowd) > self.CROWD:
+            del crowd[self.CROWD // 2]

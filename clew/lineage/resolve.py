@@ -153,7 +153,7 @@ class Resolver(Values):
                 known = node in scope.retrievals
                 scope.retrievals.setdefault(node, []).append(span.node)
                 if text and not known:
-                    scope.pieces.append(Piece(node, text, short_ok=True))
+                    scope.pieces.add(Piece(node, text, short_ok=True))
                 self._saw(around, node)
         scope.last_response = nodes or scope.last_response
 
@@ -182,7 +182,7 @@ class Resolver(Values):
                 text = self._text(slot.digest)
             if text:
                 name = text_digest(text)
-                if all(known != node for known, _ in scope.texts.get(name, ())):
+                if not scope.is_made(name, node):
                     self._register_text(scope, span, node, name, text)
                     if span.made or scope.retrievals:
                         self._search(scope, span, node, text, inner=True)
@@ -265,7 +265,7 @@ class Resolver(Values):
             if span.function:
                 self._saw(span.enclosing(), node, slot.digest if slot.domain == Domain.TEXT else None)
                 if slot.domain == Domain.TEXT:
-                    scope.texts.setdefault(slot.digest, []).append((node, span))
+                    scope.made(slot.digest, node, span)
         if span.kind == "workflow" and made:
             scope.answer = scope.child_answer = made
 
@@ -284,8 +284,8 @@ class Resolver(Values):
                 return
             if text is not None and len(text) >= MINIMUM:
                 self._search(scope, span, node, text, inner=True)
-                scope.reworked.append(Piece(node, text, rank=2))
-                scope.texts.setdefault(slot.digest, []).append((node, span))
+                scope.reworked.add(Piece(node, text, rank=2))
+                scope.made(slot.digest, node, span)
             else:
                 self._coarse(node, span)
         elif slot.kind == "message" or self._item_kind(slot.digest) == "message":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from clew.lineage.piece import Piece
+from clew.lineage.piece import Near, Piece, Pieces
 
 ENCLOSING = frozenset(("workflow", "node", "agent", "step", "tool", "pipeline"))
 BOUNDARIES = frozenset(("llm", "tool", "retriever", "reranker"))
@@ -52,6 +52,46 @@ class SeenSpan:
             around = around.parent
 
 
+class Makers:
+    """Who made one text."""
+
+    __slots__ = ("_made", "_within", "nodes")
+
+    def __init__(self) -> None:
+        self.nodes: list[int] = []
+        self._made: dict[int, SeenSpan | None] = {}
+        self._within: dict[int, list[int]] | None = None  # span -> those inside it; made when it is first asked for
+
+    def add(self, node: int, span: SeenSpan | None) -> None:
+        """`node` is this text, and was made in `span`."""
+        if node not in self._made:
+            self._made[node] = span
+            self.nodes.append(node)
+            if self._within is not None:
+                self._place(node, span)
+
+    def __contains__(self, node: int) -> bool:
+        return node in self._made
+
+    def near(self, span: SeenSpan) -> list[int]:
+        """Those made inside the innermost span around `span` that holds any; else all."""
+        if len(self.nodes) > 1:
+            if self._within is None:
+                self._within = {}
+                for node, made_in in self._made.items():
+                    self._place(node, made_in)
+            for around in (span, *span.ancestors()):
+                if inside := self._within.get(around.node):
+                    return inside
+        return self.nodes
+
+    def _place(self, node: int, span: SeenSpan | None) -> None:
+        assert self._within is not None
+        if span is not None:
+            for around in (span, *span.ancestors()):
+                self._within.setdefault(around.node, []).append(node)
+
+
 class RunScope:
     """One tree of runs."""
 
@@ -61,15 +101,15 @@ class RunScope:
         self.process = process
         self.earlier: list[RunScope] = []  # runs of the session before this one, oldest first
         self.spans: dict[bytes, SeenSpan] = {}
-        self.texts: dict[bytes, list[tuple[int, SeenSpan | None]]] = {}  # text -> who produced it
+        self.texts: dict[bytes, Makers] = {}  # text -> who made it
         self.items: dict[bytes, int] = {}  # message or value digest -> node
         self.lists: dict[bytes, int] = {}  # chain digest -> list node
         self.message_ids: dict[str, int] = {}
         self.tool_calls: dict[str, int] = {}  # tool call id -> message that asked
         self.tool_results: dict[str, int] = {}  # tool call id -> result
         self.writes: dict[str, list[tuple[int, bytes]]] = {}  # channel -> node, digest
-        self.pieces: list[Piece] = []  # sources: retrieved, produced, given
-        self.reworked: list[Piece] = []  # texts the program made itself
+        self.pieces = Pieces()  # sources: retrieved, produced, given
+        self.reworked = Pieces()  # texts the program made itself
         self.literals: dict[bytes, list[Piece]] = {}  # template digest -> its literal parts
         self.retrievals: dict[int, list[int]] = {}  # document node -> retrievals that brought it
         self.answer: list[int] = []
@@ -101,41 +141,41 @@ class RunScope:
                 return int(node)
         return None
 
+    def made(self, text: bytes, node: int, span: SeenSpan | None) -> None:
+        """`node` is this text, made in `span`."""
+        makers = self.texts.get(text)
+        if makers is None:
+            makers = self.texts[text] = Makers()
+        makers.add(node, span)
+
+    def is_made(self, text: bytes, node: int) -> bool:
+        """Whether `node` is known to be this text."""
+        return text in self.texts and node in self.texts[text]
+
     def producers(self, text: bytes, near: SeenSpan | None) -> list[int]:
-        """Who produced this very text: those nearest around `near`, else all in the nearest scope.
+        """Who produced this very text: those nearest around `near`, else all in the nearest scope. Not to be changed.
 
         Nearest is first what was made inside the same enclosing span, outwards, then the run, then the session.
         """
         for scope in self.chain():
-            found = scope.texts.get(text)
-            if not found:
-                continue
-            if near is not None and len(found) > 1 and scope is self:
-                for around in (near, *near.ancestors()):
-                    inside = [node for node, span in found if span is not None and _within(span, around)]
-                    if inside:
-                        return _distinct(inside)
-            return _distinct([node for node, _ in found])
+            if text in scope.texts:
+                makers = scope.texts[text]
+                return makers.near(near) if near is not None and scope is self else makers.nodes
         return []
 
-    def all_pieces(self) -> list[Piece]:
-        """Everything a rendered text may hold a piece of, nearest scope first."""
-        pieces = list(self.pieces)
+    def pieces_in(self, text: str) -> Near:
+        """What `text` may hold a piece of, nearest scope first."""
+        pieces: list[Piece] = []
+        complete = True
         for scope in self.chain():
-            if scope is not self:
-                pieces.extend(scope.pieces)
+            near = scope.pieces.near(text)
+            pieces.extend(near.pieces)
+            complete = complete and near.all
         for literals in self.literals.values():
             pieces.extend(literals)
         if self.process is not None and self.process is not self:
             for literals in self.process.literals.values():
                 pieces.extend(literals)
-        pieces.extend(self.reworked)
-        return pieces
-
-
-def _within(span: SeenSpan, around: SeenSpan) -> bool:
-    return span is around or any(one is around for one in span.ancestors())
-
-
-def _distinct(nodes: list[int]) -> list[int]:
-    return list(dict.fromkeys(nodes))
+        near = self.reworked.near(text)
+        pieces.extend(near.pieces)
+        return Near(pieces, complete and near.all)

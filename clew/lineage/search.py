@@ -55,8 +55,9 @@ class Search(Content):
 
         `inner`: the text was made by the code inside `span`, not before it.
         """
-        pieces = [piece for piece in (*span.variables, *scope.all_pieces()) if piece.key != node]
         searched = text[:SEARCHED_CHARS]
+        near = scope.pieces_in(searched)
+        pieces = [piece for piece in (*span.variables, *near.pieces) if piece.key != node]
         found = self._attributed(searched, pieces)
         retrievals: dict[int, None] = {}
         for match in found.matches:
@@ -72,7 +73,7 @@ class Search(Content):
                     for retrieval in one.retrievals.get(cause, ()):
                         retrievals[retrieval] = None
             else:
-                self._candidates(node, list(by_node), at)
+                self._candidates(node, list(by_node), at, all_known=near.all)
         for retrieval in retrievals:
             self.rows.edge(node, retrieval, Relation.RETRIEVED, Evidence.CONTAINED)
         gaps = [gap for gap in found.gaps if not self._is_written(scope, searched[gap[0] : gap[1]])]
@@ -139,13 +140,16 @@ class Search(Content):
             self._remembered_chars -= len(old)
         return found
 
-    def _candidates(self, node: int, found: list[int], at: tuple[int, int] | None = None) -> None:
+    def _candidates(
+        self, node: int, found: list[int], at: tuple[int, int] | None = None, *, all_known: bool = True
+    ) -> None:
+        info = {"candidate_count": len(found)} | ({} if all_known else {"at_least": True})
         for one in found[:20]:
-            self.rows.edge(node, one, Relation.CANDIDATE, Evidence.CONTENT, at=at, info={"candidate_count": len(found)})
+            self.rows.edge(node, one, Relation.CANDIDATE, Evidence.CONTENT, at=at, info=info)
 
     def _short(self, scope: RunScope, node: int, text: str) -> None:
         """A short text that equals a retrieved one."""
-        pieces = [piece for piece in scope.pieces if piece.short_ok and piece.text == text]
+        pieces = [piece for piece in scope.pieces.near(text).pieces if piece.short_ok and piece.text == text]
         for piece in pieces[:1]:
             self.rows.edge(node, int(str(piece.key)), Relation.CONTAINS, Evidence.CONTAINED, at=(0, len(text)))
 

@@ -16,8 +16,8 @@ from clew.lineage.containment import attribute
 from clew.lineage.piece import Piece, PieceIndex
 from clew.lineage.rows import Rows
 from clew.store.catalog import Evidence, Relation, Scope
+from clew.store.decoding import Code, Reference
 from clew.store.digest import Digest, Domain, text_digest
-from clew.store.encoding import Code, Reference
 from clew.store.errors import ClewError
 from clew.store.record import Artifact, Derivation
 from clew.store.store import Store

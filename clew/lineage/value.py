@@ -96,7 +96,7 @@ class Values(Search):
             start = next((found for one in scope.chain() if (found := one.lists.get(current)) is not None), None)
             if start is not None:
                 break
-            link = chain.parse_link(self.store.blob(current, self.rows.connection)[1])
+            link = self._link(current)
             if link is None:
                 break
             links.append(link)
@@ -132,7 +132,7 @@ class Values(Search):
     def _given(self, scope: RunScope, span: SeenSpan, slot: Slot, node: int) -> None:
         """What a run was started with can be found in its prompts."""
         if slot.domain == Domain.TEXT:
-            if all(known != node for known, _ in scope.texts.get(slot.digest, ())):
+            if not scope.is_made(slot.digest, node):
                 self._register_text(scope, span, node, slot.digest, self._text(slot.digest))
         elif slot.domain == Domain.CHAIN:
             for domain, item in self._members(slot):
@@ -142,8 +142,8 @@ class Values(Search):
                     )
                 elif self._item_kind(item) == "document":
                     document, text = self._document(scope, item)
-                    if text and all(piece.key != document for piece in scope.pieces):
-                        scope.pieces.append(Piece(document, text))
+                    if text and document not in scope.pieces:
+                        scope.pieces.add(Piece(document, text))
                 elif self._item_kind(item) == "message":
                     member = self._member(scope, span, domain, item)
                     text = self._message_text(item)
@@ -211,7 +211,9 @@ class Values(Search):
             return
         text = self._text(slot.digest)
         known = scope.producers(slot.digest, span)
-        holds = any(piece.short_ok and piece.text in text for piece in scope.pieces) if text else False
+        holds = (
+            any(piece.short_ok and piece.text in text for piece in scope.pieces.near(text).pieces) if text else False
+        )
         if text and (len(known) == 1 or (not known and not holds and len(text) < MINIMUM)):
             node = (
                 known[0] if known else self._scoped(span.run, "value", Domain.TEXT, Digest(slot.digest), slot.role)[0]
@@ -219,6 +221,6 @@ class Values(Search):
             span.variables.append(Piece(node, text, short_ok=True))
 
     def _register_text(self, scope: RunScope, span: SeenSpan | None, node: int, name: bytes, text: str | None) -> None:
-        scope.texts.setdefault(name, []).append((node, span))
+        scope.made(name, node, span)
         if text is not None and len(text) >= MINIMUM:
-            scope.pieces.append(Piece(node, text))
+            scope.pieces.add(Piece(node, text))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from clew.store.digest import Digest, Domain, digest
+from clew.store.digest import DOMAINS, Digest, Domain, digest
 
 EMPTY = digest(Domain.CHAIN, b"")
 
@@ -32,7 +32,7 @@ def parse_link(data: bytes) -> Link | None:
     """The link stored as `data`; None for the empty list."""
     if not data:
         return None
-    return Link(Digest(data[:32]), Domain(data[32]), Digest(data[33:65]))
+    return Link(Digest(data[:32]), DOMAINS[data[32]], Digest(data[33:65]))
 
 
 def chain_digest(items: Iterable[tuple[Domain, Digest]]) -> Digest:
@@ -43,11 +43,11 @@ def chain_digest(items: Iterable[tuple[Domain, Digest]]) -> Digest:
     return current
 
 
-def links(chain: Digest, read: Callable[[Digest], bytes]) -> list[Link]:
-    """All links of a list, first item first. `read` gives the stored bytes of a link."""
+def links(chain: Digest, read: Callable[[Digest], Link | None]) -> list[Link]:
+    """All links of a list, first item first. `read` gives the link with a digest."""
     found: list[Link] = []
     while chain != EMPTY:
-        link = parse_link(read(chain))
+        link = read(chain)
         if link is None:
             break
         found.append(link)

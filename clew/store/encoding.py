@@ -29,7 +29,8 @@ from typing import Any
 
 import msgspec
 
-from clew.store.digest import Digest, Domain, digest, text_bytes, text_of
+from clew.store.decoding import Code
+from clew.store.digest import Digest, Domain, digest, text_bytes
 from clew.store.errors import EncodingError
 from clew.store.sink import Digester as Digester
 from clew.store.sink import Sink as Sink
@@ -40,44 +41,6 @@ REFERENCE_CHARS = 64
 REFERENCE_BYTES = 256
 MAX_DEPTH = 64
 MAX_PARTS = 1 << 18  # containers in one value; a graph whose nodes share children would unfold without end
-
-
-class Code(enum.IntEnum):
-    """Extension codes. They stand in logs: append, never renumber."""
-
-    TEXT = 1
-    BYTES = 2
-    TENSOR = 3
-    ITEM = 4
-    TUPLE = 5
-    SET = 6
-    FROZENSET = 7
-    BIG_INT = 8
-    MAP = 9
-    ENUM = 10
-    OBJECT = 11
-    OPAQUE = 12
-    SCALAR = 13
-
-
-class Record(msgspec.Struct, frozen=True):
-    """A decoded object of a class that is not imported on reading: its qualified name and its fields."""
-
-    type: str
-    fields: Any
-
-
-class Opaque(msgspec.Struct, frozen=True):
-    """What stood where a value could not be encoded: the qualified name of its type."""
-
-    type: str
-
-
-class Reference(msgspec.Struct, frozen=True):
-    """A decoded reference to a part stored under its own digest."""
-
-    code: Code
-    digest: Digest
 
 
 _pack = msgspec.msgpack.Encoder(order="sorted").encode
@@ -276,10 +239,10 @@ def _pairs(walk: _Walk, value: Any, depth: int) -> Any:
     """A mapping whose keys are not all texts."""
     parts = []
     try:
-        for key, part in value.items():
-            parts.append(walk.plain(part, depth + 1))
+        for pair in value.items():
+            parts.append(walk.plain(pair[1], depth + 1))
     except _NoForm as error:
-        raise error.inside(key) from None
+        raise error.inside(pair[0]) from None
     pairs = sorted(zip(_each(walk, value, "<key>", depth), parts, strict=True), key=lambda pair: pair[0])
     return walk.extension(Code.MAP, [[msgspec.Raw(key), part] for key, part in pairs])
 
@@ -450,44 +413,3 @@ def _exception(walk: _Walk, value: BaseException, depth: int) -> Any:
     if walk.strict:
         return walk.unknown(value)
     return walk.extension(Code.OBJECT, [qualified_name(type(value)), {"args": walk.sequence(value.args, depth)}])
-
-
-def decode(data: bytes, resolve: Callable[[Code, Digest], Any] = Reference) -> Any:
-    """The value of `data`: plain Python, with `Record`, `Opaque` and `Reference` where no plain type fits.
-
-    `resolve(code, digest)` is called for each part stored under its own digest; what it returns stands in the value.
-    """
-
-    def unpack(content: Any) -> Any:
-        return msgspec.msgpack.decode(content, ext_hook=hook)
-
-    def hook(number: int, content: memoryview) -> Any:
-        code = Code(number)
-        match code:
-            case Code.TEXT | Code.BYTES | Code.TENSOR | Code.ITEM:
-                return resolve(code, Digest(content))
-            case Code.TUPLE:
-                return tuple(unpack(content))
-            case Code.SET | Code.FROZENSET:
-                return (set if code is Code.SET else frozenset)(_hashable(part) for part in unpack(content))
-            case Code.BIG_INT:
-                return int(bytes(content), 16)
-            case Code.MAP:
-                return {_hashable(key): value for key, value in unpack(content)}
-            case Code.OPAQUE:
-                return Opaque(text_of(bytes(content)))
-            case _:
-                name, fields = unpack(content)
-                return Record(name, fields)
-
-    return unpack(data)
-
-
-def _hashable(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_hashable(part) for part in value)
-    if isinstance(value, dict):
-        return tuple(sorted((key, _hashable(part)) for key, part in value.items()))
-    if isinstance(value, Record):
-        return Record(value.type, _hashable(value.fields))
-    return value

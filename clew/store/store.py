@@ -12,9 +12,9 @@ from typing import Any, Self
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from clew.store import backend, blob, catalog, chain, encoding, migrations
+from clew.store import backend, blob, catalog, chain, decoding, migrations
+from clew.store.decoding import Code
 from clew.store.digest import Digest, Domain, text_of
-from clew.store.encoding import Code
 from clew.store.errors import CorruptBlob, NotFound
 from clew.store.folder import Folder
 from clew.store.record import RecordType
@@ -62,12 +62,12 @@ class Store:
 
     def blob(self, name: bytes, connection: Connection | None = None) -> tuple[Domain, bytes]:
         """Domain and bytes of a blob, verified. NotFound if the store has none, CorruptBlob if they are damaged."""
-        name = Digest(name)
         with self._lock:
             hit = self._cache.get(name)
             if hit is not None:
                 self._cache.move_to_end(name)
                 return hit
+            name = Digest(name)
             found = self._load(name, connection)
             self._cache[name] = found
             self._cached += len(found[1])
@@ -174,7 +174,7 @@ class Store:
             case Domain.TEXT:
                 return self.text(name, connection)
             case Domain.CHAIN:
-                links = chain.links(Digest(name), lambda link: self.blob(link, connection)[1])
+                links = chain.links(Digest(name), lambda link: chain.parse_link(self.blob(link, connection)[1]))
                 return [self.value(link.domain, link.item, connection) for link in links]
             case Domain.VALUE:
                 data = self.blob(name, connection)[1]
@@ -183,10 +183,10 @@ class Store:
                     domain = {Code.TEXT: Domain.TEXT, Code.ITEM: Domain.VALUE, Code.TENSOR: Domain.TENSOR}
                     return self.value(domain.get(code, Domain.BYTES), part, connection)
 
-                return encoding.decode(data, resolve)
+                return decoding.decode(data, resolve)
             case Domain.TENSOR:
                 dtype, shape, elements = tensor_parts(self.blob(name, connection)[1])
-                return encoding.Record("tensor", {"dtype": dtype, "shape": shape, "bytes": elements})
+                return decoding.Record("tensor", {"dtype": dtype, "shape": shape, "bytes": elements})
             case _:
                 return self.blob(name, connection)[1]
 

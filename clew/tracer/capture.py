@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from clew.store import blob, chain, encoding
+from clew.store import blob, chain, decoding, encoding
 from clew.store.digest import Digest, Domain, digest, text_bytes
 from clew.store.log import Log, blob_frame, framed
 from clew.store.record import Artifact, Slot
@@ -339,7 +339,7 @@ class Batch:
 
 _TEXT, _VALUE, _CHAIN = Domain.TEXT, Domain.VALUE, Domain.CHAIN  # an enum's members cost a lookup each time
 _NUMBER = {domain: int(domain) for domain in Domain}
-_ITEM_HEAD = bytes((0xC7, 32, int(encoding.Code.ITEM)))
+_ITEM_HEAD = bytes((0xC7, 32, int(decoding.Code.ITEM)))
 _ITEM_BYTES = 35
 _INT64 = 1 << 63
 _CLEAN_LISTS = 1024

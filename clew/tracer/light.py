@@ -117,8 +117,11 @@ class LightSpan(trace.Span):
         timestamp: int | None = None,
         escaped: bool = False,
     ) -> None:
+        cls = type(exception)
         told = {
-            "exception.type": f"{type(exception).__module__}.{type(exception).__qualname__}",
+            "exception.type": cls.__qualname__
+            if cls.__module__ == "builtins"
+            else f"{cls.__module__}.{cls.__qualname__}",
             "exception.message": str(exception),
             "exception.stacktrace": "".join(traceback.format_exception(exception)),
             "exception.escaped": str(escaped),

@@ -201,7 +201,8 @@ def _open(name: str, kind: str, used: list[Given]) -> OpenSpan | None:
     if tracer is None:
         return None
     try:
-        return OpenSpan(tracer, kind, name, parent=context.enclosing(), used=used)
+        function = {"code.function.name": name}  # lineage takes such a span for code that works on what it was given
+        return OpenSpan(tracer, kind, name, parent=context.enclosing(), used=used, attributes=function)
     except Exception as error:
         tracer.faults.add("start of a traced function", error)
         return None

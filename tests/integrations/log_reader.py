@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clew.store import chain, encoding, record
+from clew.store import chain, decoding, encoding, record
 from clew.store.digest import Digest, Domain
 from clew.store.record import RecordType, Run, Slot, SpanEnd, SpanStart
 from clew.store.segment import SegmentFile, stems
@@ -94,20 +94,23 @@ class Content:
 
     def _value(self, domain: int, name: Digest) -> Any:
         if domain == Domain.CHAIN:
-            return [self._value(one.domain, one.item) for one in chain.links(name, self.blobs.__getitem__)]
+            return [
+                self._value(one.domain, one.item)
+                for one in chain.links(name, lambda link: chain.parse_link(self.blobs[link]))
+            ]
         if domain == Domain.TEXT:
             return self.blobs[name].decode()
         if domain == Domain.TENSOR:
             return encoding.tensor_parts(self.blobs[name])
         if domain == Domain.BYTES:
             return self.blobs[name]
-        return encoding.decode(self.blobs[name], self._part)
+        return decoding.decode(self.blobs[name], self._part)
 
-    def _part(self, code: encoding.Code, name: Digest) -> Any:
+    def _part(self, code: decoding.Code, name: Digest) -> Any:
         domain = {
-            encoding.Code.TEXT: Domain.TEXT,
-            encoding.Code.BYTES: Domain.BYTES,
-            encoding.Code.TENSOR: Domain.TENSOR,
+            decoding.Code.TEXT: Domain.TEXT,
+            decoding.Code.BYTES: Domain.BYTES,
+            decoding.Code.TENSOR: Domain.TENSOR,
         }
         return self._value(domain.get(code, Domain.VALUE), name)
 

@@ -17,7 +17,7 @@ from langchain_core.vectorstores import InMemoryVectorStore, VectorStore
 
 import clew
 from clew.integrations.langchain.index import STORES, index_name
-from clew.store import encoding
+from clew.store import decoding, encoding
 from clew.store.digest import Digest, Domain, digest, text_digest
 from tests.integrations.boundary_bed import Bed, instrumented, traced
 from tests.integrations.log_reader import Read, read
@@ -75,7 +75,7 @@ def index_slots(span: Read) -> list[tuple[str, bytes]]:
 
 
 def manifest(bed: Bed, name: bytes) -> Any:
-    return encoding.decode(bed.log.blobs[Digest(name)])
+    return decoding.decode(bed.log.blobs[Digest(name)])
 
 
 def test_adding_documents_relates_each_entry_to_its_document(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clew.lineage.containment import attribute
-from clew.lineage.piece import Piece, PieceIndex
+from clew.lineage.piece import Piece, PieceIndex, Pieces
 
 
 def prose(seed: int, length: int) -> str:
@@ -82,3 +82,49 @@ def test_a_piece_prints_as_what_the_caller_gave() -> None:
     piece = Piece("k", "text", 2, short_ok=True)
     piece.seeds(32)
     assert repr(piece) == "Piece(key='k', text='text', rank=2, short_ok=True)"
+
+
+@pytest.mark.parametrize("count", [7, 400])
+def test_among_few_and_many_pieces_all_that_a_text_holds_are_near_in_the_order_added(count: int) -> None:
+    pieces = Pieces()
+    for number in range(count):
+        pieces.add(Piece(number, prose(number, 200)))
+        pieces.add(Piece(f"short {number}", f"item {number:04}", short_ok=True))
+    text = f"{prose(6, 200)[77:109]} item 0003 {prose(4, 200)[168:]} x {prose(2, 200)}"
+    near = pieces.near(text)
+    held = [2, "short 3", 4, 6]
+    assert [piece.key for piece in near.pieces if piece.key in held] == held
+    assert attribute(text, near.pieces) == attribute(text, [piece for piece in near.pieces if piece.key in held])
+    assert near.all
+    assert count == 7 or len(near.pieces) == 4
+    assert 4 in pieces
+    assert count not in pieces
+
+
+@pytest.fixture(scope="module")
+def many() -> Pieces:
+    pieces = Pieces()
+    for number in range(200):
+        pieces.add(Piece(number, prose(number, 200)))
+    return pieces
+
+
+@given(st.integers(0, 199), st.integers(0, 168), st.integers(0, 40))
+def test_every_run_of_thirty_two_characters_is_near(many: Pieces, number: int, start: int, before: int) -> None:
+    text = "#" * before + prose(number, 200)[start : start + 32] + "#"
+    assert number in [piece.key for piece in many.near(text).pieces]
+
+
+def test_of_a_crowd_those_are_near_that_share_most_with_the_text() -> None:
+    pieces = Pieces()
+    shared = "a line that each of them holds, word for word, as answers do"
+    for number in range(5000):
+        pieces.add(Piece(number, f"{prose(number, 100)} {shared}"))
+    near = pieces.near(f"{prose(77, 100)[20:]} {shared}")
+    assert not near.all
+    assert len(near.pieces) <= Pieces.CROWD
+    match = attribute(f"{prose(77, 100)[20:]} {shared}", near.pieces).matches[0]
+    assert [piece.key for piece, _, _ in match.candidates] == [77]
+    assert match.end == 80 + 1 + len(shared)
+    assert pieces.near(shared).pieces[0].key == 0
+    assert 4999 in pieces

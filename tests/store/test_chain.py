@@ -28,7 +28,7 @@ def stored(pairs: list[tuple[Domain, Digest]]) -> dict[Digest, bytes]:
 @given(items)
 def test_a_list_is_read_back_from_its_digest(pairs: list[tuple[Domain, bytes]]) -> None:
     wanted = named(pairs)
-    found = links(chain_digest(wanted), stored(wanted).__getitem__)
+    found = links(chain_digest(wanted), lambda link: parse_link(stored(wanted)[link]))
     assert [(link.domain, link.item) for link in found] == wanted
 
 

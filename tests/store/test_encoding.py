@@ -23,9 +23,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clew.store import encoding
+from clew.store import decoding, encoding
+from clew.store.decoding import Opaque, Record, Reference, decode
 from clew.store.digest import Digest, Domain, digest, text_digest
-from clew.store.encoding import Opaque, Record, Reference, decode, encode_capture, encode_key, value_digest
+from clew.store.encoding import encode_capture, encode_key, value_digest
 from clew.store.errors import EncodingError
 from clew.store.sink import Digester
 from clew.store.tensor import tensor_bytes, tensor_parts
@@ -148,8 +149,8 @@ class Kept(Digester):
         self.parts[name] = (domain, data)
         return name
 
-    def resolve(self, code: encoding.Code, name: Digest) -> Any:
-        return self.texts[name] if code is encoding.Code.TEXT else self.parts[name][1]
+    def resolve(self, code: decoding.Code, name: Digest) -> Any:
+        return self.texts[name] if code is decoding.Code.TEXT else self.parts[name][1]
 
 
 def typed(value: Any) -> Any:
@@ -263,7 +264,7 @@ def test_a_long_text_is_one_content_wherever_it_stands() -> None:
     kept = Kept()
     encode_key({"deep": [{"er": (text,)}], "and": text}, kept)
     assert kept.texts == {text_digest(text): text}
-    assert decode(encode_key(text)) == Reference(encoding.Code.TEXT, text_digest(text))
+    assert decode(encode_key(text)) == Reference(decoding.Code.TEXT, text_digest(text))
 
 
 def test_objects_are_read_back_by_name_and_never_imported() -> None:
@@ -291,7 +292,7 @@ def test_an_item_is_the_same_in_every_framework_and_a_subclass_of_it_too() -> No
     assert encoding.item_kind(Late) == "document"
     assert encoding.item_fields(Late()) == {"text": "t"}
     name = digest(Domain.VALUE, encode_key({"text": "t"}))
-    assert decode(encode_key(Mine())) == Reference(encoding.Code.ITEM, name)
+    assert decode(encode_key(Mine())) == Reference(decoding.Code.ITEM, name)
 
 
 # -- what has no canonical form

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clew.store import encoding, record, segment
+from clew.store import decoding, record, segment
 from clew.store.digest import Digest, Domain, digest, text_digest
 from clew.store.errors import CorruptSegment, StoreFormatError
 from clew.store.record import RecordType
@@ -56,7 +56,7 @@ def test_the_golden_segment_is_readable(golden_stem: Path) -> None:
     }
     assert blobs[text_digest(golden.TEXT)] == (Domain.TEXT, golden.TEXT.encode())
     assert all(digest(Domain(domain), data) == name for name, (domain, data) in blobs.items())
-    assert [encoding.decode(data) for domain, data in blobs.values() if domain == Domain.VALUE] == [golden.VALUE]
+    assert [decoding.decode(data) for domain, data in blobs.values() if domain == Domain.VALUE] == [golden.VALUE]
     file.close()
 
 

@@ -19,6 +19,7 @@ from clew.store.catalog import Evidence, Relation, Scope
 
 _pack = msgspec.msgpack.Encoder(enc_hook=bytes).encode
 _REMEMBERED = 400_000
+_OUTPUT, _IN_RUN = b"ov"  # how the keys of values begin: what a span made, what a run met
 
 NODE = ("id", "key", "scope", "kind", "domain", "digest", "run", "role", "name", "detail")
 SPAN = (
@@ -127,10 +128,12 @@ class Rows:
 
     def _surely_new(self, key: bytes) -> bool:
         """Whether a value's key belongs to a span or run that this indexer numbered itself: then it is in memory."""
-        if self._lost_nodes or len(key) == 32 or key[:1] not in (b"o", b"v"):
+        if self._lost_nodes or len(key) == 32:
             return False
-        owner = int.from_bytes(key[1:9], "big")
-        return owner >= (self._own_nodes if key[:1] == b"o" else self._own_runs)
+        kind = key[0]
+        if kind == _OUTPUT:
+            return int.from_bytes(key[1:9], "big") >= self._own_nodes
+        return kind == _IN_RUN and int.from_bytes(key[1:9], "big") >= self._own_runs
 
     def find_span(self, key: bytes) -> int | None:
         """The span with this key (trace id + span id), if there is one. Reads the catalog only after `know_spans`
@@ -180,10 +183,14 @@ class Rows:
         detail: dict[str, Any] | None = None,
     ) -> tuple[int, bool]:
         """The number of a node, made if it is new; and whether it is new. The first kind and name stay."""
-        number = self.find(key)
+        number = self._nodes.get(key)
+        if number is None and not self._surely_new(key):
+            number = self.find(key)
         if number is not None:
             return number, False
-        number = self.new_span(key)
+        number = self._next_node
+        self._next_node += 1
+        self._remember(key, number)
         self.new_nodes[number] = [
             number,
             bytes(key),

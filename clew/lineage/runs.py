@@ -119,7 +119,7 @@ class Runs:
             process = None if entry.process_id == run_id else self._process_scope(entry.process_id)
             scope = RunScope(run, entry.session, process)
             if entry.session is not None:
-                scope.earlier = self._session(entry, run)
+                scope.follows(self._session(entry, run))
         self._scopes[run_id] = scope
         if len(self._scopes) > _SCOPES:
             self._scopes.popitem(last=False)

@@ -99,7 +99,7 @@ class RunScope:
         self.run = run
         self.session = session
         self.process = process
-        self.earlier: list[RunScope] = []  # runs of the session before this one, oldest first
+        self.around: tuple[RunScope, ...] = (self,) if process is None else (self, process)  # where to look, in order
         self.spans: dict[bytes, SeenSpan] = {}
         self.texts: dict[bytes, Makers] = {}  # text -> who made it
         self.items: dict[bytes, int] = {}  # message or value digest -> node
@@ -118,24 +118,27 @@ class RunScope:
         self.derived: set[bytes] = set()  # documents whose source was declared
         self.datasets: list[Any] = []  # datasets declared here (only of a process run)
 
-    def chain(self) -> Iterator[RunScope]:
-        """Where to look: here, then the session from its newest run to its oldest, then the process."""
-        yield self
-        yield from reversed(self.earlier)
-        if self.process is not None and self.process is not self:
-            yield self.process
+    def follows(self, earlier: list[RunScope]) -> None:
+        """Look in the session's runs before this one too, given oldest first: here, then there, then in the process."""
+        self.around = (self, *reversed(earlier), *self.around[1:])
 
     def find_item(self, digest: bytes) -> int | None:
         """The node of a message or value with this digest."""
-        for scope in self.chain():
-            node = scope.items.get(digest)
-            if node is not None:
-                return node
+        for scope in self.around:
+            if digest in scope.items:
+                return scope.items[digest]
+        return None
+
+    def find_list(self, digest: bytes) -> int | None:
+        """The node of a list with this digest."""
+        for scope in self.around:
+            if digest in scope.lists:
+                return scope.lists[digest]
         return None
 
     def find(self, table: str, key: str) -> int | None:
         """The node registered under a name (a message id, a tool call id)."""
-        for scope in self.chain():
+        for scope in self.around:
             node = getattr(scope, table).get(key)
             if node is not None:
                 return int(node)
@@ -157,7 +160,7 @@ class RunScope:
 
         Nearest is first what was made inside the same enclosing span, outwards, then the run, then the session.
         """
-        for scope in self.chain():
+        for scope in self.around:
             if text in scope.texts:
                 makers = scope.texts[text]
                 return makers.near(near) if near is not None and scope is self else makers.nodes
@@ -167,7 +170,7 @@ class RunScope:
         """What `text` may hold a piece of, nearest scope first."""
         pieces: list[Piece] = []
         complete = True
-        for scope in self.chain():
+        for scope in self.around:
             near = scope.pieces.near(text)
             pieces.extend(near.pieces)
             complete = complete and near.all

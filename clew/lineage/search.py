@@ -69,7 +69,7 @@ class Search(Content):
             if len(by_node) == 1:
                 cause, source = next(iter(by_node.items()))
                 self.rows.edge(node, cause, Relation.CONTAINS, Evidence.CONTAINED, at=at, source=source, info=info)
-                for one in scope.chain():
+                for one in scope.around:
                     for retrieval in one.retrievals.get(cause, ()):
                         retrievals[retrieval] = None
             else:

@@ -85,15 +85,14 @@ class Values(Search):
     def _list(self, scope: RunScope, span: SeenSpan, slot: Slot) -> int:
         """The node of a list: it continues the longest beginning that is known, item by item."""
         key = slot.digest
-        owner = scope
-        known = next((found for one in scope.chain() if (found := one.lists.get(key)) is not None), None)
+        known = scope.find_list(key)
         if known is not None:
             return known
         links: list[chain.Link] = []
         current = Digest(key)
         start: int | None = None
         while current != chain.EMPTY:
-            start = next((found for one in scope.chain() if (found := one.lists.get(current)) is not None), None)
+            start = scope.find_list(current)
             if start is not None:
                 break
             link = self._link(current)
@@ -102,7 +101,7 @@ class Values(Search):
             links.append(link)
             current = link.previous
         node, new = self._scoped(span.run, slot.kind, Domain.CHAIN, Digest(key), slot.role)
-        owner.lists[key] = node
+        scope.lists[key] = node
         if new:
             if start is not None:
                 self.rows.edge(node, start, Relation.LIST)

@@ -35,7 +35,7 @@ class Domain(enum.IntEnum):
 
 
 DOMAINS = {int(domain): domain for domain in Domain}  # `Domain(n)` costs ten times as much
-_CONTEXT = {domain: f"clew 2026 {domain.name.lower()} v1" for domain in Domain}
+_HASHER = {domain: blake3(derive_key_context=f"clew 2026 {domain.name.lower()} v1") for domain in Domain}
 
 
 class Digest(bytes):
@@ -60,7 +60,9 @@ class Digest(bytes):
 
 def digest(domain: Domain, data: bytes | bytearray | memoryview) -> Digest:
     """The digest of `data` in `domain`."""
-    return Digest(blake3(data, derive_key_context=_CONTEXT[domain]).digest())
+    hasher = _HASHER[domain].copy()  # deriving the key anew costs as much as hashing a short text
+    hasher.update(data)
+    return Digest(hasher.digest())
 
 
 def text_bytes(text: str) -> bytes:
@@ -82,7 +84,7 @@ class DigestStream:
     """A digest computed piece by piece, for content that does not fit in memory."""
 
     def __init__(self, domain: Domain) -> None:
-        self._hasher = blake3(derive_key_context=_CONTEXT[domain])
+        self._hasher = _HASHER[domain].copy()
 
     def update(self, piece: bytes | memoryview) -> None:
         """Append `piece`."""

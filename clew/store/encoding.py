@@ -183,12 +183,20 @@ class _Walk:
     def fields(self, values: dict[str, Any], depth: int) -> dict[str, Any]:
         """Parts that stand under names, which are the program's own and no content."""
         found: dict[str, Any] = {}
-        named = self.sink.named
+        named, inline = self.sink.named, self.sink.inline
         depth += 1
         name = ""
         try:
             for name, value in values.items():
-                found[name] = self.text(named(name, value)) if type(value) is str else self.plain(value, depth)
+                cls = type(value)
+                if cls is str:
+                    value = named(name, value)
+                    short = len(value) < REFERENCE_CHARS and value.isascii()
+                    found[name] = inline(value) if short else self.text(value)
+                elif cls in _ITSELF or (cls is int and _MIN_INT <= value <= _MAX_INT):
+                    found[name] = value
+                else:
+                    found[name] = self.plain(value, depth)
         except _NoForm as error:
             raise error.inside(name) from None
         return found
@@ -229,7 +237,7 @@ def _sequence(walk: _Walk, value: Any, depth: int) -> Any:
 
 def _mapping(walk: _Walk, value: Any, depth: int) -> Any:
     for key in value:
-        if type(key) is not str or not _is_utf8(key):
+        if type(key) is not str or not (key.isascii() or _is_utf8(key)):
             return _pairs(walk, value, depth)
     inline = walk.sink.inline
     return {inline(key): part for key, part in walk.fields(value, depth).items()}
@@ -365,6 +373,7 @@ _dispatch: dict[type, _Handler] = {
     uuid.UUID: _scalar(str),
     range: _scalar(lambda value: f"{value.start}:{value.stop}:{value.step}"),
 }
+_ITSELF = frozenset((bool, type(None)))
 _LEAVES: dict[type, _Handler] = {
     type(None): lambda walk, value, depth: None,
     bool: lambda walk, value, depth: value,

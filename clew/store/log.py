@@ -42,7 +42,7 @@ class Log:
         self.stem: Path | None = None  # the segment being written
         self.size = 0
         self.closed_stems: list[Path] = []  # segments of this process that are complete
-        self.appended = 0  # records so far, over all segments
+        self.appended = 0  # writes so far, over all segments
         self.removed: Callable[[Path], None] = lambda stem: None  # told when somebody deleted the segment being written
         self._looked = 0.0
         _living.add(self)
@@ -68,7 +68,7 @@ class Log:
                 self._cut(offset)
                 raise StoreUnwritable(f"{self.stem}: only {written} of {len(data)} bytes could be written")
             self.size = offset + written
-            self.appended += len(frames)
+            self.appended += 1
         if gone is not None:
             self.removed(gone)
         return offset

@@ -60,7 +60,13 @@ class Gate:
         self.items = ItemMemo()
         self.links: dict[tuple[Digest, Digest], Digest] = {}
         self._lock = threading.Lock()
-        self.written: Callable[[], None] = lambda: None
+        self.rested = True  # nothing was written since it was set
+        self._written: Callable[[], None] = lambda: None
+
+    def tell(self, written: Callable[[], None]) -> None:
+        """Call `written` at the next write, and at the first one after each time that `rested` is set."""
+        self._written = written
+        self.rested = True
 
     def batch(self) -> Batch:
         """An empty batch."""
@@ -110,7 +116,9 @@ class Gate:
         for item in batch.items:
             self.items.keep(*item)
         batch.frames = []
-        self.written()
+        if self.rested:
+            self.rested = False
+            self._written()
 
 
 class Batch:

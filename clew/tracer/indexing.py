@@ -26,13 +26,9 @@ class BackgroundIndexing:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._behind = False
 
     def touch(self) -> None:
-        """Something was written."""
-        if self._behind:
-            return
-        self._behind = True
+        """Something was written, for the first time since all was indexed."""
         with self._lock:
             if self._thread is None and not self._stop.is_set():
                 self._thread = threading.Thread(target=self._work, name="clew-index", daemon=True)
@@ -44,7 +40,7 @@ class BackgroundIndexing:
             self._wake.wait()
             self._wait_until_quiet()
             self._wake.clear()
-            self._behind = False
+            self._tracer.gate.rested = True
             if not self._stop.is_set():
                 with self._tracer.faults.guard("background indexing"):
                     self.run_now(wait=False)

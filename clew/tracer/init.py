@@ -88,7 +88,7 @@ class Tracer:
         with self.faults.guard("process record"):
             self.log.append_record(self.process_run.record(self.process_id))
             self.process.start()
-        self.gate.written = self.indexing.touch
+        self.gate.tell(self.indexing.touch)
         writing_to(self.folder.path, self.process.wait)
 
     def run_ended(self, run: OpenRun) -> None:
@@ -149,7 +149,7 @@ class Tracer:
         self.process = Reproducibility(self)
         self.process.facets = facets
         self.indexing = BackgroundIndexing(self)
-        self.gate.written = self.indexing.touch
+        self.gate.tell(self.indexing.touch)
         with self.faults.guard("process record"):
             record = self.process_run.record(self.process_id)
             self.log.append_record(msgspec.structs.replace(record, facets=dict(facets)))

@@ -164,6 +164,47 @@ def child(script: str | os.PathLike[str], *arguments: Any, folder: Path | None =
     return json.loads(done.stdout.splitlines()[-1])
 
 
+class Companion:
+    """A script in a process of its own that is told, and tells, one line at a time. CheckFailed where it fails."""
+
+    def __init__(self, script: str | os.PathLike[str], *arguments: Any, folder: Path | None = None, **environment: str):
+        self._process = subprocess.Popen(
+            [sys.executable, os.fspath(script), *map(str, arguments)],
+            cwd=folder,
+            env=child_environment(**environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        check(self.hear() == "ready", f"{self.name} did not start")
+
+    @property
+    def name(self) -> str:
+        """What was started."""
+        return " ".join(map(str, self._process.args[1:]))  # type: ignore[index]
+
+    def say(self, word: str) -> None:
+        """Tell it one line."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(word + "\n")
+        self._process.stdin.flush()
+
+    def hear(self) -> str:
+        """Its next line."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self.end()
+            raise CheckFailed(f"{self.name} ended without a word")
+        return line.strip()
+
+    def end(self) -> None:
+        """Wait for its end, which must be a good one."""
+        _, told = self._process.communicate(timeout=CHILD_SECONDS)
+        check(self._process.returncode == 0, f"{self.name} ended with {self._process.returncode}:\n{told[-2000:]}")
+
+
 def child_environment(**more: str) -> dict[str, str]:
     """This process's environment without what would change clew's behaviour, and with the repository importable."""
     kept = {
@@ -178,14 +219,6 @@ def scratch() -> Iterator[Path]:
     """A folder of its own, removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="clew-bench-") as folder:
         yield Path(folder)
-
-
-def interleaved(variants: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
-    """Every variant once a round, beginning with another one each round, so that drift of the machine hits all alike."""
-    for number in range(rounds):
-        shift = number % len(variants)
-        for variant in [*variants[shift:], *variants[:shift]]:
-            yield number, variant
 
 
 def median(values: Sequence[float]) -> float:

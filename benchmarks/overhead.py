@@ -2,16 +2,18 @@
 
     python benchmarks/overhead.py [--json] [--rounds 5] [--runs 100] [--bench FOLDER]
 
-Untraced and traced, sync and async, in interleaved rounds, each in a process of its own. Imports, `init`, the one-off
-capture of code and environment, and a warm-up stand outside the measurement for both. The CPU of a traced process ends
-when it has flushed, counted 24 spans in every run, read an LLM call's messages back and asked `why` of the last run;
-threads in the background are in it. A wall ratio is the larger of two: of the fastest invocations, and of the medians.
+Untraced and traced, sync and async, each in a process of its own; an untraced and a traced process take turns of a few
+invocations, so that what else the machine does hits both alike. Imports, `init`, the one-off capture of code and
+environment, and a warm-up stand outside the measurement for both. The CPU of a traced process ends when it has flushed,
+counted 24 spans in every run, read an LLM call's messages back and asked `why` of the last run; threads in the
+background are in it. A wall ratio is the larger of two: of the fastest invocations, and of the medians.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
+import gc
 import json
 import sys
 import time
@@ -22,10 +24,9 @@ from measure import (
     ROOT,
     Bar,
     CheckFailed,
+    Companion,
     Result,
     check,
-    child,
-    interleaved,
     median,
     program,
     report,
@@ -36,20 +37,30 @@ from measure import (
 MODES = ("sync", "async")
 SPANS = 24  # 23 LangChain runs, and the query's embedding
 WARM_UP = 30
+TURN = 4  # invocations
+KINDS = ("untraced", "traced")
 
 
 def overhead(bench: Path, rounds: int, runs: int) -> Result:
     """Run every variant `rounds` times and compare."""
     if not (bench / "reference_agent.py").is_file():
         raise CheckFailed(f"no reference_agent.py in {bench.absolute()}; --bench names the folder that holds it")
-    variants = [f"{kind}-{mode}" for mode in MODES for kind in ("untraced", "traced")]
     seen: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
-    for _, variant in interleaved(variants, rounds):
-        with scratch() as folder:
-            kind, mode = variant.split("-")
-            seen[variant].append(
-                child(__file__, "--child", kind, mode, bench.absolute(), runs, folder / "store", PAYLOAD="1000")
-            )
+    for number in range(rounds):
+        for mode in MODES:
+            with scratch() as folder:
+                pair = [
+                    Companion(__file__, "--child", kind, mode, bench.absolute(), folder / "store", PAYLOAD="1000")
+                    for kind in KINDS
+                ]
+                for turn in range(runs // TURN):
+                    for companion in pair if (turn + number) % 2 else reversed(pair):
+                        companion.say("go")
+                        companion.hear()
+                for kind, companion in zip(KINDS, pair, strict=True):
+                    companion.say("end")
+                    seen[f"{kind}-{mode}"].append(json.loads(companion.hear()))
+                    companion.end()
     figures: dict[str, float | int] = {}
     for mode in MODES:
         plain, traced = seen[f"untraced-{mode}"], seen[f"traced-{mode}"]
@@ -75,8 +86,8 @@ def overhead(bench: Path, rounds: int, runs: int) -> Result:
     return Result({name: round(value, 3) for name, value in figures.items()}, bars)
 
 
-def measured(kind: str, mode: str, bench: str, runs: int, store: str) -> dict[str, float]:
-    """One process: warm up, invoke `runs` times, and where it is traced, make sure that everything is there."""
+def measured(kind: str, mode: str, bench: str, store: str) -> dict[str, float]:
+    """One process: warm up, invoke each time it is told to, and where it is traced, make sure that all is there."""
     sys.path.insert(0, bench)
     import reference_agent as agent
 
@@ -105,23 +116,29 @@ def measured(kind: str, mode: str, bench: str, runs: int, store: str) -> dict[st
             walls.append(time.perf_counter_ns() - started)
         return answer
 
+    runner = asyncio.Runner()
+
     def invoke(count: int) -> Any:
-        return asyncio.run(async_runs(count)) if mode == "async" else sync_runs(count)
+        return runner.run(async_runs(count)) if mode == "async" else sync_runs(count)
 
     answer = invoke(WARM_UP)
     if traced:
         answerable(store, answer, agent.TXT, WARM_UP)
     walls.clear()
+    gc.collect()  # of what was imported and warmed up
     with spending() as spent:
-        answer = invoke(runs)
+        print("ready", flush=True)
+        while sys.stdin.readline().strip() == "go":
+            answer = invoke(TURN)
+            print("done", flush=True)
         with spending() as after:
             if traced:
-                answerable(store, answer, agent.TXT, WARM_UP + runs)
+                answerable(store, answer, agent.TXT, WARM_UP + len(walls))
     return {
         "wall_min_us": min(walls) / 1e3,
         "wall_median_us": median(walls) / 1e3,
-        "cpu_us": spent.cpu / runs * 1e6,
-        "after_us": after.cpu / runs * 1e6,
+        "cpu_us": spent.cpu / len(walls) * 1e6,
+        "after_us": after.cpu / len(walls) * 1e6,
     }
 
 
@@ -152,8 +169,7 @@ def answerable(store: str, answer: dict[str, Any], text: str, runs: int) -> None
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        kind, mode, bench, runs, store = sys.argv[2:]
-        print(json.dumps(measured(kind, mode, bench, int(runs), store)))
+        print(json.dumps(measured(*sys.argv[2:])))
         sys.exit()
     options = program(
         __doc__,

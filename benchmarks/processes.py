@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import collections
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from measure import Bar, Result, check, child, child_environment, program, report, scratch
+from measure import Bar, Companion, Result, check, child, program, report, scratch
 
 STEPS = 99  # in each run, beside its root
 
@@ -31,21 +30,18 @@ def processes(count: int, spans: int) -> Result:
         script = alone / Path(__file__).name
         for file in (Path(__file__), Path(__file__).with_name("measure.py")):
             (alone / file.name).write_bytes(file.read_bytes())
-        writers = [start(script, "--write", store, number, runs) for number in range(count)]
-        for writer in writers:
-            check(line(writer) == "ready", "a writer did not start")
-        asker = start(script, "--ask", store)
-        check(line(asker) == "ready", "the asking process did not start")
+        writers = [Companion(script, "--write", store, number, runs, folder=alone) for number in range(count)]
+        asker = Companion(script, "--ask", store, folder=alone)
         started = time.perf_counter()
         for writer in writers:
-            say(writer, "go")
-        faults = [json.loads(line(writer) or "null") for writer in writers]
+            writer.say("go")
+        faults = [json.loads(writer.hear()) for writer in writers]
         writing = time.perf_counter() - started
         for writer in writers:
-            finish(writer)
-        say(asker, "stop")
-        asked = json.loads(line(asker))
-        finish(asker)
+            writer.end()
+        asker.say("stop")
+        asked = json.loads(asker.hear())
+        asker.end()
         before = child(script, "--answers", store, count, folder=folder)
         rebuilding = time.perf_counter()
         child(script, "--rebuild", store, folder=folder)
@@ -71,37 +67,6 @@ def processes(count: int, spans: int) -> Result:
     }
     check(asked["questions"] >= 2, "no question was asked while the others wrote")
     return Result(figures, {name: Bar(0) for name in ("lost", "errors", "answers_changed")})
-
-
-def start(script: Path, *arguments: Any) -> subprocess.Popen[str]:
-    """A process that is told and tells one line at a time."""
-    return subprocess.Popen(
-        [sys.executable, str(script), *map(str, arguments)],
-        cwd=script.parent,
-        env=child_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def say(process: subprocess.Popen[str], word: str) -> None:
-    """Tell a process one line."""
-    assert process.stdin is not None
-    process.stdin.write(word + "\n")
-    process.stdin.flush()
-
-
-def line(process: subprocess.Popen[str]) -> str:
-    """The next line that a process says; empty when it is gone."""
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def finish(process: subprocess.Popen[str]) -> None:
-    """Wait for the end of a process, which must be a good one."""
-    process.communicate()
-    check(process.returncode == 0, f"{process.args} ended with {process.returncode}")
 
 
 def write(store: str, number: int, runs: int) -> list[str]:

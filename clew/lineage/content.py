@@ -26,6 +26,11 @@ class Content:
         self._values: dict[bytes, Any] = {}
         self._links: dict[bytes, chain.Link | None] = {}
 
+    def settle(self) -> None:
+        """Forget what was decoded: a batch is over, and the next one seldom asks for the same."""
+        self._values.clear()
+        self._links.clear()
+
     def _read(self, domain: int, digest: bytes) -> Any:
         try:
             return self.store.value(domain, digest, self.rows.connection)

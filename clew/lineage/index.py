@@ -26,7 +26,7 @@ from clew.store.record import Artifact, Derivation, Lost, RecordType, Ref, Run, 
 from clew.store.segment import Frame, SegmentFile
 from clew.store.store import Store
 
-_BATCH = 5_000  # records in one transaction
+_BATCH = 2_000  # records in one transaction
 _DECODED = 256  # of which so many are decoded at once: what is alive together is what the garbage collector visits
 _SCOPES = 512
 _pack = msgspec.msgpack.Encoder(enc_hook=bytes).encode
@@ -114,6 +114,7 @@ class Indexer(Runs):
             raise
         finally:
             self.rows.connection = None
+            self.resolver.settle()
         return number
 
     def _new_segment(self, connection: Connection, stem: Path, first: Frame) -> int:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from clew.store.digest import DOMAINS, Digest, Domain, digest
 
+_BYTE = [bytes((number,)) for number in range(256)]
 EMPTY = digest(Domain.CHAIN, b"")
 
 
@@ -23,9 +24,9 @@ class Link(NamedTuple):
     item: Digest
 
 
-def link_bytes(previous: Digest, domain: int, item: bytes) -> bytes:
+def link_bytes(previous: bytes, domain: int, item: bytes) -> bytes:
     """The stored form of a link: previous, one byte for the item's domain, item (65 bytes)."""
-    return bytes(previous) + bytes((domain,)) + bytes(item)
+    return bytes(previous) + _BYTE[domain] + bytes(item)
 
 
 def parse_link(data: bytes) -> Link | None:

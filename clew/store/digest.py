@@ -60,9 +60,14 @@ class Digest(bytes):
 
 def digest(domain: Domain, data: bytes | bytearray | memoryview) -> Digest:
     """The digest of `data` in `domain`."""
+    return Digest(raw_digest(domain, data))
+
+
+def raw_digest(domain: Domain, data: bytes | bytearray | memoryview) -> bytes:
+    """The 32 bytes of `digest`: what is kept by the thousand is no object that the garbage collector visits."""
     hasher = _HASHER[domain].copy()  # deriving the key anew costs as much as hashing a short text
     hasher.update(data)
-    return Digest(hasher.digest())
+    return hasher.digest()
 
 
 def text_bytes(text: str) -> bytes:

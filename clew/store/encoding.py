@@ -181,22 +181,24 @@ class _Walk:
         return found
 
     def fields(self, values: dict[str, Any], depth: int) -> dict[str, Any]:
-        """Parts that stand under names, which are the program's own and no content."""
+        """Parts that stand under names, each name as it may be stored."""
         found: dict[str, Any] = {}
-        named, inline = self.sink.named, self.sink.inline
+        sink = self.sink
+        clean, innocent = sink.clean, sink.innocent
         depth += 1
         name = ""
         try:
             for name, value in values.items():
                 cls = type(value)
                 if cls is str:
-                    value = named(name, value)
-                    short = len(value) < REFERENCE_CHARS and value.isascii()
-                    found[name] = inline(value) if short else self.text(value)
+                    if name not in innocent:
+                        value = sink.named(name, value)
+                    part: Any = clean[value] if value in clean else self.text(value)
                 elif cls in _ITSELF or (cls is int and _MIN_INT <= value <= _MAX_INT):
-                    found[name] = value
+                    part = value
                 else:
-                    found[name] = self.plain(value, depth)
+                    part = self.plain(value, depth)
+                found[clean[name] if name in clean else sink.inline(name)] = part
         except _NoForm as error:
             raise error.inside(name) from None
         return found
@@ -236,11 +238,11 @@ def _sequence(walk: _Walk, value: Any, depth: int) -> Any:
 
 
 def _mapping(walk: _Walk, value: Any, depth: int) -> Any:
+    clean = walk.sink.clean
     for key in value:
-        if type(key) is not str or not (key.isascii() or _is_utf8(key)):
+        if type(key) is not str or not (key in clean or _is_utf8(key)):
             return _pairs(walk, value, depth)
-    inline = walk.sink.inline
-    return {inline(key): part for key, part in walk.fields(value, depth).items()}
+    return walk.fields(value, depth)
 
 
 def _pairs(walk: _Walk, value: Any, depth: int) -> Any:

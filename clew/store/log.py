@@ -177,7 +177,7 @@ def framed(entry: msgspec.Struct) -> bytes:
 
 def blob_frame(domain: int, digest: bytes, data: bytes) -> bytes:
     """A blob, framed: domain, digest, bytes."""
-    return segment.frame_bytes(RecordType.BLOB, bytes((domain,)) + bytes(digest) + data)
+    return segment.frame_bytes(RecordType.BLOB, b"".join((bytes((domain,)), digest, data)))
 
 
 _living: weakref.WeakSet[Log] = weakref.WeakSet()

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from clew.store.digest import Digest, Domain, digest, text_bytes
 
 
 class Sink(Protocol):
-    """Takes the parts of a value and returns the digest they were stored under."""
+    """Takes the parts of a value and returns the digest they were stored under.
 
-    def text(self, text: str) -> Digest:
+    `clean` and `innocent` save calls: short texts of which `inline` is known, and names of which `named` changes nothing.
+    """
+
+    @property
+    def clean(self) -> Mapping[str, str]: ...
+    @property
+    def innocent(self) -> Container[str]: ...
+
+    def text(self, text: str) -> bytes:
         """A text of `encoding.REFERENCE_CHARS` characters or more."""
 
     def inline(self, text: str) -> str:
@@ -19,18 +29,21 @@ class Sink(Protocol):
     def named(self, name: str, text: str) -> str:
         """A text that stands under a name, which may say that it is secret: returned as it may go on to the others."""
 
-    def data(self, domain: Domain, data: bytes) -> Digest:
+    def data(self, domain: Domain, data: bytes) -> bytes:
         """Bytes, a tensor or an encoded value."""
 
-    def item(self, kind: str, value: Any, encoded: bytes) -> Digest:
+    def item(self, kind: str, value: Any, encoded: bytes) -> bytes:
         """A document or message whose own encoding is `encoded`."""
 
-    def seen(self, value: Any) -> Digest | None:
+    def seen(self, value: Any) -> bytes | None:
         """The digest of this very item if it was met before and has not changed since; saves walking it again."""
 
 
 class Digester:
     """The sink that stores nothing: it only says what each part's digest is."""
+
+    clean: Mapping[str, str] = MappingProxyType({})
+    innocent: Container[str] = ()
 
     def text(self, text: str) -> Digest:
         return digest(Domain.TEXT, text_bytes(text))

@@ -100,7 +100,7 @@ def file_digest(batch: Batch, path: Path) -> Digest:
         data = path.read_bytes()
         clean = batch.gate.cleaner.data(data)
         if clean == data:
-            return batch.data(Domain.BYTES, data)
+            return Digest(batch.data(Domain.BYTES, data))
     stream = DigestStream(Domain.BYTES)
     with path.open("rb") as file:
         while piece := file.read(1 << 20):

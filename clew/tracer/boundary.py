@@ -270,7 +270,7 @@ def begin(call: Call) -> init.Tracer | None:
     tracer = init.active()
     if tracer is None:
         return None
-    with tracer.faults.guard("boundary"):
+    try:
         if call.span is None:
             parent = call.parent or context.enclosing()
             call.span = OpenSpan(
@@ -278,6 +278,8 @@ def begin(call: Call) -> init.Tracer | None:
             )
             call.span.facts.update(call.facts)
         _count(call)
+    except Exception as error:
+        tracer.faults.add("boundary", error)
     return tracer
 
 
@@ -321,6 +323,7 @@ def _finish(tracer: init.Tracer, call: Call, response: Any, *, performed: bool =
         with tracer.faults.guard("boundary response"):
             slots, attributes = call.describe(response) if call.describe else ((), {})
         call.span.end(generated=slots, attributes=attributes)
+    call.describe = None  # it may hold the call, and neither should wait for the garbage collector
     return response
 
 
@@ -336,3 +339,4 @@ def _fail(
         if chunks and call.describe:
             slots, _ = call.describe(chunks)
     call.span.end(generated=slots, error=error)
+    call.describe = None

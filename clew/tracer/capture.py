@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from clew.store import blob, chain, decoding, encoding
-from clew.store.digest import Digest, Domain, digest, text_bytes
+from clew.store.digest import Digest, Domain, raw_digest, text_bytes
 from clew.store.log import Log, blob_frame, framed
 from clew.store.record import Artifact, Slot
 from clew.tracer import chunks
 from clew.tracer.credential import names_a_secret
-from clew.tracer.memo import ItemMemo, fields_of
+from clew.tracer.memo import Item, ItemMemo, content_of, fields_of
 
 Given = tuple[Any, ...]  # (role, kind, value[, name[, info]])
 
@@ -51,14 +51,14 @@ class Gate:
         self.blob_folder = blob_folder
         self.content = content
         self.known: set[bytes] = set()
-        self.texts: dict[str, Digest] = {}
+        self.texts: dict[str, bytes] = {}
         self.text_chars = 0
         self.inlines: dict[str, str] = {}
         self.clean_lists: set[tuple[Any, ...]] = set()
         self.names: dict[str, str] = {}
         self.innocent: set[str] = set()  # names that do not say that what stands under them is secret
         self.items = ItemMemo()
-        self.links: dict[tuple[Digest, Digest], Digest] = {}
+        self.links: dict[tuple[bytes, bytes], bytes] = {}
         self._lock = threading.Lock()
         self.rested = True  # nothing was written since it was set
         self._written: Callable[[], None] = lambda: None
@@ -113,8 +113,8 @@ class Gate:
             if len(self.links) > _KNOWN:
                 self.links = {}
             self.links.update(batch.links)
-        for item in batch.items:
-            self.items.keep(*item)
+        for item, name in batch.items:
+            self.items.keep(item, name)
         batch.frames = []
         if self.rested:
             self.rested = False
@@ -124,82 +124,108 @@ class Gate:
 class Batch:
     """What one event brings. It is the `encoding.Sink` of the event's values. For one thread."""
 
-    __slots__ = ("complete", "content", "depth", "frames", "fresh", "gate", "items", "links", "texts")
+    __slots__ = (
+        "_asked",
+        "_content",
+        "clean",
+        "complete",
+        "content",
+        "depth",
+        "frames",
+        "fresh",
+        "gate",
+        "innocent",
+        "items",
+        "links",
+        "texts",
+    )
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
         self.content = gate.content  # False: digests of what comes next, and not the content itself
         self.frames: list[bytes] = []
         self.fresh: set[bytes] = set()
-        self.texts: list[tuple[str, Digest]] = []
-        self.items: list[tuple[Any, dict[str, Any], Digest]] = []
-        self.links: dict[tuple[Digest, Digest], Digest] = {}
+        self.texts: list[tuple[str, bytes]] = []
+        self.items: list[tuple[Item, bytes]] = []
+        self.clean, self.innocent = gate.inlines, gate.innocent
+        self._asked: Any = None  # a value of which the gate does not know this very object
+        self._content: tuple[Any, tuple[type, bytes] | None] = (None, None)  # the last one of which it knows no like
+        self.links: dict[tuple[bytes, bytes], bytes] = {}
         self.complete = True
         self.depth = 0  # lists around the list that is being captured
 
     # -- encoding.Sink
 
-    def text(self, text: str) -> Digest:
+    def text(self, text: str) -> bytes:
         known = self.gate.texts.get(text)
         if known is not None:
             return known
         clean = self.gate.cleaner.text(text)
         data = text_bytes(clean)
-        name = digest(Domain.TEXT, data)
+        name = raw_digest(Domain.TEXT, data)
         self._put(Domain.TEXT, name, data)
         if self.content is self.gate.content:
             self.texts.append((text, name))
         return name
 
     def inline(self, text: str) -> str:
-        if len(text) < 6:
-            return text
-        memo = self.gate.inlines
-        if text in memo:
-            return memo[text]
+        if text in self.clean:
+            return self.clean[text]
         clean = self.gate.cleaner.text(text)
-        if len(memo) >= _NAMES:
-            memo = self.gate.inlines = {}
-        memo[text] = clean
+        if len(text) < encoding.REFERENCE_CHARS:
+            memo = self.gate.inlines
+            if len(memo) >= _NAMES:
+                memo = self.gate.inlines = {}  # not cleared: others are looking there
+            memo[text] = clean
         return clean
 
     def named(self, name: str, text: str) -> str:
         return text if name in self.gate.innocent else self.gate.named(name, text)
 
-    def data(self, domain: Domain, data: bytes) -> Digest:
+    def data(self, domain: Domain, data: bytes) -> bytes:
         if domain is Domain.BYTES:
             data = self.gate.cleaner.data(data)
-        name = digest(domain, data)
+        name = raw_digest(domain, data)
         self._put(domain, name, data)
         return name
 
-    def item(self, kind: str, value: Any, encoded: bytes) -> Digest:
-        name = digest(Domain.VALUE, encoded)
+    def item(self, kind: str, value: Any, encoded: bytes) -> bytes:
+        name = raw_digest(Domain.VALUE, encoded)
         self._put(Domain.VALUE, name, encoded)
-        if self.content is self.gate.content and (fields := fields_of(value)) is not None:
-            self.items.append((value, fields, name))
+        if self.content is self.gate.content:
+            content = self._content[1] if self._content[0] is value else content_of(value)
+            self.items.append((Item(value, fields_of(value), content), name))
         if not self.content and kind == "document":
             self._skeleton(value, name)
         return name
 
-    def seen(self, value: Any) -> Digest | None:
-        return self.gate.items.of(value)
+    def seen(self, value: Any) -> bytes | None:
+        items = self.gate.items
+        known = items.of(value) if value is not self._asked else None
+        if known is None:
+            content = content_of(value)
+            known = items.alike(content)
+            if known is None:
+                self._content = (value, content)
+            else:
+                items.keep(Item(value, fields_of(value), None), known)
+        return known
 
-    def _skeleton(self, value: Any, name: Digest) -> None:
+    def _skeleton(self, value: Any, name: bytes) -> None:
         """Without content, the join of a document to its text still needs both digests."""
         decoded = encoding.item_fields(value)
         text, own_id = str(decoded.get("text", "")), str(decoded.get("id") or "")
-        facts = {"text": bytes(self.text(text)), "id": self.inline(own_id)}
+        facts = {"text": self.text(text), "id": self.inline(own_id)}
         self.record(Artifact("document", Domain.VALUE, name, b"", None, facts))
 
-    def _put(self, domain: Domain, name: Digest, data: bytes) -> None:
+    def _put(self, domain: Domain, name: bytes, data: bytes) -> None:
         if name in self.gate.known or name in self.fresh:
             return
         if not self.content and domain in _CONTENT:
             return
         self.fresh.add(name)
         if len(data) > blob.FILE_BYTES:
-            blob.write_file(self.gate.blob_folder, domain, name, data)
+            blob.write_file(self.gate.blob_folder, domain, Digest(name), data)
         else:
             self.frames.append(blob_frame(domain, name, data))
 
@@ -207,6 +233,10 @@ class Batch:
 
     def part(self, value: Any) -> tuple[Domain, Digest]:
         """The domain and digest of any value: texts, items, lists and everything else."""
+        domain, name = self._part(value)
+        return domain, Digest(name)
+
+    def _part(self, value: Any) -> tuple[Domain, bytes]:
         cls = value.__class__
         if cls is str:
             return _TEXT, self.gate.texts.get(value) or self.text(value)
@@ -219,11 +249,12 @@ class Batch:
         known = self.gate.items.of(value)
         if known is not None:
             return _VALUE, known
+        self._asked = value
         encoded, complete = encoding.encode_capture(value, self)
         if not complete:
             self.complete = False
         if len(encoded) == _ITEM_BYTES and encoded.startswith(_ITEM_HEAD):
-            return _VALUE, Digest(encoded[3:])  # the value is an item: its own digest is its identity
+            return _VALUE, encoded[3:]  # the value is an item: its own digest is its identity
         return _VALUE, self.data(_VALUE, encoded)
 
     def _joined(self, values: list[Any]) -> list[Any]:
@@ -242,7 +273,7 @@ class Batch:
             clean.add(key)
         return found
 
-    def chain(self, values: Iterable[Any]) -> Digest:
+    def chain(self, values: Iterable[Any]) -> bytes:
         """The digest of a list, each item captured on its own."""
         if values.__class__ is not list:
             values = list(values)
@@ -250,14 +281,14 @@ class Batch:
             values = self._joined(values)
         gate, own = self.gate, self.links
         seen, texts, written = gate.items.of, gate.texts, gate.links
-        current = chain.EMPTY
+        current = _EMPTY
         for value in values:
             if value.__class__ is str:
                 domain, item = _TEXT, texts[value] if value in texts else self.text(value)
             elif (known := seen(value)) is not None:
                 domain, item = _VALUE, known
             else:
-                domain, item = self.part(value)
+                domain, item = self._part(value)
             step = (current, item)
             if step in written:
                 current = written[step]
@@ -265,7 +296,7 @@ class Batch:
                 current = own[step]
             else:
                 data = chain.link_bytes(current, domain, item)
-                current = own[step] = digest(_CHAIN, data)
+                current = own[step] = raw_digest(_CHAIN, data)
                 self._put(_CHAIN, current, data)
         return current
 
@@ -280,7 +311,7 @@ class Batch:
         elif value.__class__ is tuple and _named(value):
             domain, name = value
         else:
-            domain, name = self.part(value)
+            domain, name = self._part(value)
         if len(given) == 3:
             return Slot(role, kind, _NUMBER[domain], name)
         label = gate.name(given[3]) if given[3] else None
@@ -303,6 +334,8 @@ class Batch:
                 clean[key] = str(self.part(value)[1])
             elif value.__class__ is str and value in memo:
                 clean[key] = memo[value]
+            elif value.__class__ is int and -_INT64 <= value < _INT64:
+                clean[key] = value
             else:
                 clean[key] = self.plain(value)
         return clean
@@ -349,6 +382,7 @@ _TEXT, _VALUE, _CHAIN = Domain.TEXT, Domain.VALUE, Domain.CHAIN  # an enum's mem
 _NUMBER = {domain: int(domain) for domain in Domain}
 _ITEM_HEAD = bytes((0xC7, 32, int(decoding.Code.ITEM)))
 _ITEM_BYTES = 35
+_EMPTY = bytes(chain.EMPTY)
 _INT64 = 1 << 63
 _CLEAN_LISTS = 1024
 _FEW = 8
@@ -371,7 +405,7 @@ _TOLD_BELOW = (
 
 def _named(value: tuple[Any, ...]) -> bool:
     """Whether a given value is already (domain, digest)."""
-    return len(value) == 2 and value[1].__class__ is Digest
+    return len(value) == 2 and value[0].__class__ is Domain
 
 
 def storable(text: str) -> str:

@@ -178,11 +178,9 @@ def _store(tracer: init.Tracer, made: Dataset, content: str, where: str | None, 
         value = _file_row(batch, row) if files else row
         encoded, complete = encode_capture(value, batch)
         batch.complete &= complete
-        digest = batch.data(Domain.VALUE, encoded)
+        digest = Digest(batch.data(Domain.VALUE, encoded))
         texts = row.items() if isinstance(row, dict) else (("", row),)
-        leaves.append(
-            [bytes(batch.text(batch.named(str(key), one))) for key, one in texts if one.__class__ is str and one]
-        )
+        leaves.append([batch.text(batch.named(str(key), one)) for key, one in texts if one.__class__ is str and one])
         made.row_digests.append(digest)
         copied += sum(map(len, batch.frames[before:]))
         if content == "auto" and copied > COPY_BYTES:
@@ -194,7 +192,7 @@ def _store(tracer: init.Tracer, made: Dataset, content: str, where: str | None, 
         batch.data(Domain.TREE, b"".join(made.row_digests[start : start + PAGE_ROWS]))
         for start in range(0, len(rows), PAGE_ROWS)
     ]
-    made.digest = batch.data(Domain.TREE, b"".join(pages))
+    made.digest = Digest(batch.data(Domain.TREE, b"".join(pages)))
     detail: dict[str, Any] = {"rows": len(rows), "content": made.content}
     for field, value in (("key", made.key), ("text_field", made.text), ("source", where)):
         if value is not None:

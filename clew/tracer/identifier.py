@@ -6,10 +6,12 @@ import os
 
 from opentelemetry.sdk.trace import id_generator
 
+_ZERO = frozenset((bytes(8), bytes(16)))
+
 
 def new_id(size: int) -> bytes:
     """`size` random bytes, never all zero."""
-    while not any(made := os.urandom(size)):
+    while (made := os.urandom(size)) in _ZERO:
         pass
     return made
 

@@ -112,7 +112,7 @@ def _code(batch: Batch) -> Facet:
         if file.content is not None:
             clean = batch.gate.cleaner.data(file.content)
             stored: Any = {
-                "digest": str(batch.data(Domain.BYTES, file.content)),
+                "digest": str(Digest(batch.data(Domain.BYTES, file.content))),
                 "restorable": clean == file.content,
             }
         else:

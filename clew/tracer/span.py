@@ -30,7 +30,7 @@ _CLIENT = {"llm", "embedding", "retriever", "reranker"}
 
 
 class OpenRun:
-    """The run that a span belongs to. `span` is its root, None for the process run."""
+    """The run that a span belongs to. `trace_id` and `span_id` are its root's, None for the process run."""
 
     __slots__ = (
         "answer",
@@ -41,8 +41,9 @@ class OpenRun:
         "run_id",
         "seeds",
         "session",
-        "span",
+        "span_id",
         "started_ns",
+        "trace_id",
     )
 
     def __init__(
@@ -53,7 +54,8 @@ class OpenRun:
         self.session = session
         self.parent = parent
         self.project = project
-        self.span: OpenSpan | None = None
+        self.trace_id: bytes | None = None
+        self.span_id: bytes | None = None
         self.started_ns = time.time_ns()
         self.seeds: dict[str, Any] = {}
         self.answer: list[Slot] = []
@@ -61,16 +63,15 @@ class OpenRun:
 
     def record(self, process_id: bytes, ended_ns: int | None = None) -> Run:
         """This run as it stands in the log."""
-        root = self.span
         return Run(
             run_id=self.run_id,
             name=self.name,
             started_ns=self.started_ns,
             process_id=process_id,
             session=self.session,
-            trace_id=root.trace_id if root else None,
-            span_id=root.span_id if root else None,
-            parent_run_id=self.parent.run_id if self.parent and self.parent.span else None,
+            trace_id=self.trace_id,
+            span_id=self.span_id,
+            parent_run_id=self.parent.run_id if self.parent and self.parent.span_id else None,
             project=self.project,
             seeds=self.seeds,
             answer=self.answer,
@@ -79,7 +80,7 @@ class OpenRun:
 
 
 class OpenSpan:
-    """A span that has begun and not ended. Ending twice does nothing."""
+    """A span that has begun and not ended. `opens`: it is the root of its run. Ending twice does nothing."""
 
     __slots__ = (
         "_ended",
@@ -89,6 +90,7 @@ class OpenSpan:
         "facts",
         "kind",
         "name",
+        "opens",
         "otel",
         "parent",
         "path",
@@ -124,7 +126,7 @@ class OpenSpan:
         self._late: list[Given] = []
         self._links: list[tuple[bytes, bytes, str]] = []
         self._pairs: list[Derivation] = []
-        opens = run is not None
+        self.opens = run is not None
         if run is not None:
             run.name = tracer.gate.name(run.name)
             run.session = tracer.gate.name(run.session) if run.session is not None else None
@@ -139,22 +141,22 @@ class OpenSpan:
         self.start_ns = self.otel.start_time or time.time_ns()
         step = tracer.gate.name(step) if step else name
         self.path: str = f"{parent.path}/{step}" if parent else step
-        if opens:
-            self.run.span = self
+        if self.opens:
+            self.run.trace_id, self.run.span_id = self.trace_id, self.span_id
         above_id = parent.span_id if parent is not None and above is parent.otel else _id(above)
-        self._log_start(above_id, used, attributes, opens)
+        self._log_start(above_id, used, attributes)
 
     def _exported(self, attributes: dict[str, Any]) -> dict[str, Any]:
         """What those who read spans through OpenTelemetry get: the record's attributes, and what its kind implies."""
         own = {key: value for key, value in attributes.items() if value is not None}
         return implied_attributes(self.kind, self.run.run_id.hex(), self.run.session) | own
 
-    def _log_start(self, above: bytes | None, used: Iterable[Given], attributes: dict[str, Any], opens: bool) -> None:
+    def _log_start(self, above: bytes | None, used: Iterable[Given], attributes: dict[str, Any]) -> None:
         tracer = self.tracer
         try:
             batch = Batch(tracer.gate)
             slots = self.slots = batch.slots(used)
-            if opens:
+            if self.opens:
                 self.run.seeds = batch.plain(self.run.seeds)
                 batch.record(self.run.record(tracer.process_id))
             batch.record(
@@ -252,10 +254,10 @@ class OpenSpan:
                     events,
                 )
             )
-            if self.run.span is self:
+            if self.opens:
                 batch.record(self.run.record(tracer.process_id, end_ns))
             tracer.gate.commit(batch)
-            if self.run.span is self:
+            if self.opens:
                 tracer.run_ended(self.run)
         except Exception as failure:
             tracer.faults.add(f"end of {self.kind} span", failure)

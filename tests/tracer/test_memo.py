@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import enum
 import gc
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import HumanMessage
 
 from clew.store.digest import text_digest
-from clew.tracer.memo import ItemMemo, fields_of
+from clew.store.encoding import encode_key
+from clew.tracer import memo as memos
+from clew.tracer.memo import ItemMemo, content_of, fields_of
 
 
 class Item:
@@ -21,9 +28,7 @@ DIGEST = text_digest("it")
 
 
 def keep(memo: ItemMemo, item: Item) -> None:
-    fields = fields_of(item)
-    if fields is not None:
-        memo.keep(item, fields, DIGEST)
+    memo.keep(memos.Item(item, fields_of(item), content_of(item)), DIGEST)
 
 
 def test_an_item_is_known_until_it_changes_however_deep() -> None:
@@ -70,8 +75,93 @@ def test_what_has_no_fields_or_takes_no_weak_reference_is_not_remembered() -> No
     memo, slotted = ItemMemo(), Slotted()
     assert fields_of(3) is None
     slotted.__dict__["a"] = 1
-    memo.keep(slotted, {"a": 1}, DIGEST)
+    memo.keep(memos.Item(slotted, {"a": 1}, None), DIGEST)
     assert memo.of(slotted) is None
     loop = Item()
     loop.__dict__["self"] = [loop.__dict__]
     assert fields_of(loop) is None
+    assert content_of(loop) is None
+
+
+class Other(Item):
+    pass
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+class Text(str):
+    __slots__ = ()
+
+
+def test_an_item_of_equal_content_is_known_too() -> None:
+    memo, item = ItemMemo(), Item(text="a" * 100, meta={"n": [1, 2.5, None, True], "t": (1, b"x")})
+    keep(memo, item)
+    again = Item(text="a" * 100, meta={"n": [1, 2.5, None, True], "t": (1, b"x")})
+    assert memo.alike(content_of(again)) == DIGEST
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Item(a=1.0),
+        Item(a=True),
+        Item(a="1"),
+        Item(a=b"1"),
+        Item(a=[1]),
+        Item(b=1),
+        Item(a=1, b=None),
+        Other(a=1),
+        Item(a=np.int64(1)),
+        Item(a=object()),
+    ],
+)
+def test_what_differs_in_a_type_alone_is_not_alike(other: Item) -> None:
+    memo = ItemMemo()
+    keep(memo, Item(a=1))
+    assert memo.alike(content_of(Item(a=1))) == DIGEST
+    assert memo.alike(content_of(other)) is None
+
+
+@pytest.mark.parametrize(
+    "pair", [("red", Colour.RED), ("red", Text("red")), ((1,), [1]), ({1}, [1]), ({1}, frozenset({1}))]
+)
+def test_equal_values_of_two_types_are_not_alike(pair: tuple[Any, Any]) -> None:
+    for one, other in (pair, pair[::-1]):
+        memo = ItemMemo()
+        keep(memo, Item(a=[one]))
+        assert memo.alike(content_of(Item(a=[other]))) is None
+
+
+def test_a_field_beyond_the_declared_ones_makes_another_item() -> None:
+    memo, message = ItemMemo(), HumanMessage("hi")
+    memo.keep(memos.Item(message, fields_of(message), content_of(message)), DIGEST)
+    assert memo.of(message) == DIGEST
+    message.extra_field = 1
+    assert memo.of(message) is None
+    assert content_of(message) is None
+
+
+json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(json, json)
+def test_alike_means_the_same_encoding(one: Any, other: Any) -> None:
+    if content_of(Item(a=one)) == content_of(Item(a=other)):
+        assert encode_key({"a": one}) == encode_key({"a": other})
+
+
+def test_contents_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memos, "_CONTENT_BYTES", 1000)
+    memo = ItemMemo()
+    items = [Item(text=f"{number:0100}") for number in range(50)]
+    for item in items:
+        keep(memo, item)
+    assert len(memo._alike) < 10
+    assert memo.alike(content_of(items[-1])) == DIGEST
+    assert content_of(Item(text="x" * 100_000)) is None

@@ -116,7 +116,7 @@ class LangChainObserver(BaseCallbackHandler):
         try:
             _late_inputs(span, kwargs)
             generated = self._generated(span, outputs)
-            if span.run.span is span and (answer := self.answer(span, generated)):
+            if span.opens and (answer := self.answer(span, generated)):
                 batch = span.tracer.gate.batch()
                 span.run.answer = batch.slots(answer)
                 batch.commit()

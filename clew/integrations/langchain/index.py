@@ -170,7 +170,7 @@ def _enumerated(tracer: Tracer, store: object, table: Store, span: OpenSpan | No
     space = None if embeddings is None else batch.part(space_of(embeddings))[1]
     entries, members = [], []
     for entry in table.entries(store):
-        entries.append([entry.id, bytes(batch.text(entry.page_content))])
+        entries.append([entry.id, batch.text(entry.page_content)])
         members.append(bytes(batch.part(entry)[1]))
     entries.sort(key=lambda one: (str(one[0]), one[1]))
     domain, name = batch.part({"entries": entries, "space": None if space is None else bytes(space)})

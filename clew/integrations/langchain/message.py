@@ -31,10 +31,10 @@ def fields(message: BaseMessage) -> dict[str, Any]:
     """A message's encoding (docs/design/spans.md): role and content, the rest where it is not empty."""
     values = message.__dict__
     found: dict[str, Any] = {"role": role_of(message), "content": values["content"]}
-    if values.get("id"):
-        found["id"] = values["id"]
-    if values.get("name"):
-        found["name"] = values["name"]
+    if message.id:
+        found["id"] = message.id
+    if message.name:
+        found["name"] = message.name
     if calls := values.get("tool_calls"):
         found["tool_calls"] = [{"name": call["name"], "args": call["args"], "id": call["id"]} for call in calls]
     if values.get("tool_call_id"):

@@ -44,7 +44,6 @@ class Call:
         "_used",
         "attributes",
         "describe",
-        "digest",
         "facts",
         "instance",
         "key",
@@ -89,8 +88,14 @@ class Call:
         self.servable = servable
         self.attributes = attributes or {}
         self.facts = facts or {}
-        self.digest: Digest | None = None
         self.occurrence = 0
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of the operation and of the request, as its span recorded it."""
+        assert self.span is not None
+        parts = b"".join(slot.role.encode() + b"\0" + slot.digest for slot in self.span.slots)
+        return digest(Domain.TREE, self.operation.encode() + b"\0" + parts)
 
     @property
     def used(self) -> list[Given]:
@@ -284,12 +289,10 @@ def begin(call: Call) -> init.Tracer | None:
 
 
 def _count(call: Call) -> None:
-    """The request's digest, and how many identical requests this span path saw before it in the run."""
+    """How many identical requests this span path saw before this one in the run."""
     assert call.span is not None
-    parts = b"".join(slot.role.encode() + b"\0" + slot.digest for slot in call.span.slots)
-    call.digest = digest(Domain.TREE, call.operation.encode() + b"\0" + parts)
-    key = (call.span.path, call.digest)
-    call.occurrence = next(call.span.run.calls.setdefault(key, itertools.count()))
+    key = (call.span.path, call.operation, *[part for slot in call.span.slots for part in (slot.role, slot.digest)])
+    call.occurrence = next(call.span.run.calls.setdefault(key, itertools.count()))  # one step: branches run in threads
     if call.occurrence:
         call.span.attributes({"clew.occurrence": call.occurrence})
 

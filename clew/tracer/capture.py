@@ -203,7 +203,7 @@ class Batch:
         items = self.gate.items
         known = items.of(value) if value is not self._asked else None
         if known is None:
-            content = content_of(value)
+            content = self._content[1] if self._content[0] is value else content_of(value)
             known = items.alike(content)
             if known is None:
                 self._content = (value, content)
@@ -246,10 +246,13 @@ class Batch:
                 return _CHAIN, self.chain(value)
             finally:
                 self.depth -= 1
-        known = self.gate.items.of(value)
+        items = self.gate.items
+        known = items.of(value)
         if known is not None:
             return _VALUE, known
         self._asked = value
+        if cls in items.classes and (known := self.seen(value)) is not None:
+            return _VALUE, known
         encoded, complete = encoding.encode_capture(value, self)
         if not complete:
             self.complete = False

@@ -50,6 +50,7 @@ class ItemMemo:
 
         self._kept = kept
         self._forget = forget
+        self.classes: set[type] = set()  # of the items that are remembered by content
         self._alike: dict[tuple[type, bytes], bytes] = {}
         self._bytes = 0
 
@@ -81,6 +82,7 @@ class ItemMemo:
             if self._bytes > _CONTENT_BYTES:
                 self._alike, self._bytes = {}, len(known.content[1])
             self._alike[known.content] = digest
+            self.classes.add(known.content[0])
 
 
 def fields_of(item: Any) -> dict[str, Any] | None:

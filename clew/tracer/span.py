@@ -59,7 +59,7 @@ class OpenRun:
         self.started_ns = time.time_ns()
         self.seeds: dict[str, Any] = {}
         self.answer: list[Slot] = []
-        self.calls: dict[tuple[str, bytes], Iterator[int]] = {}  # (span path, request) -> occurrences so far
+        self.calls: dict[tuple[Any, ...], Iterator[int]] = {}  # span path and request -> occurrences so far
 
     def record(self, process_id: bytes, ended_ns: int | None = None) -> Run:
         """This run as it stands in the log."""

@@ -134,7 +134,7 @@ def hub(folder: Path, answers: int) -> str:
         run_id = number.to_bytes(16, "big")
         nodes.append((answer, b"o" + run_id, int(Scope.VALUE), 2, *[None] * 2, number, *[None] * 3))
         spans.append(
-            (span, span.to_bytes(8, "big"), run_id, None, number, 3, 4, number, number + 1, "ok", 1, None, None)
+            (span, span.to_bytes(8, "big"), run_id, None, number, 3, 4, number, number + 1, "ok", 1, None, 1, None)
         )
         runs.append(
             (

@@ -26,6 +26,7 @@ MINIMUM = 32
 LITERAL_MINIMUM = 8
 OCCURRENCES = 64  # of one seed examined per block: a seed that stands more often is boilerplate or a period
 PAIRS = 512  # of repeated seeds and their places extended per piece and block
+REPEATED = 16  # of one seed's places in a piece examined per block
 ROUNDS = 3  # over what is still free, for pieces that met one of the two limits above
 
 Run = tuple[int, int, int]  # start and end in the text, start in the piece
@@ -323,8 +324,13 @@ class _Block:
         rest = (minimum - size + 1) // 2  # a run goes on that far to one side of its seed at least
         pairs = 0
         complete = True
+        met: dict[str, int] = {}
         for at, window in piece.seeds(minimum):
             if window not in shared:
+                continue
+            met[window] = times = met.get(window, 0) + 1
+            if times > REPEATED:  # the piece says the same again and again
+                complete = False
                 continue
             place, last = self._first[window], self._last[window]
             if place == last:

@@ -186,7 +186,7 @@ class Pieces:
         self._minimum = minimum
         self._window = minimum // 2  # on a grid as wide: any run of 2 * window - 1 characters holds one of them
         self._all: list[Piece] = []
-        self._keys: set[Hashable] = set()
+        self._keys: dict[Hashable, list[Piece]] = {}
         self._indexed = 0
         self._places: dict[int, list[int]] = {}  # hash of a window -> numbers of pieces
         self._short: dict[str, list[int]] = {}
@@ -197,7 +197,11 @@ class Pieces:
     def add(self, piece: Piece) -> None:
         """Add a piece."""
         self._all.append(piece)
-        self._keys.add(piece.key)
+        self._keys.setdefault(piece.key, []).append(piece)
+
+    def of(self, key: Hashable) -> list[Piece]:
+        """The pieces with this key. Not to be changed."""
+        return self._keys.get(key, [])
 
     def near(self, text: str) -> Near:
         """The pieces that may stand in `text`."""

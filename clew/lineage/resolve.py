@@ -65,6 +65,8 @@ class Resolver(Values):
             node = known if known is not None else self._value(scope, span, slot, search=span.parent is not None)
             if known is None or span.parent is None:
                 self._given(scope, span, slot, node)
+            if span.function:
+                span.given += self._held(scope, span, slot, node)
             rows.edge(span.node, node, Relation.USED)
 
     def ended(self, scope: RunScope, span: SeenSpan, record: SpanEnd) -> None:
@@ -264,7 +266,7 @@ class Resolver(Values):
                 made.append(node)
             if span.function:
                 self._saw(span.enclosing(), node, slot.digest if slot.domain == Domain.TEXT else None)
-                if slot.domain == Domain.TEXT:
+                if slot.domain == Domain.TEXT and known is None:  # else it is what was known, and no other
                     scope.made(slot.digest, node, span)
         if span.kind == "workflow" and made:
             scope.answer = scope.child_answer = made

@@ -6,7 +6,7 @@ runs and to the process run; never to another session.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from clew.lineage.piece import Near, Piece, Pieces
@@ -18,7 +18,19 @@ BOUNDARIES = frozenset(("llm", "tool", "retriever", "reranker"))
 class SeenSpan:
     """A span as the indexer remembers it while its run is open."""
 
-    __slots__ = ("channels", "function", "kind", "made", "name", "node", "parent", "run", "used_nodes", "variables")
+    __slots__ = (
+        "channels",
+        "function",
+        "given",
+        "kind",
+        "made",
+        "name",
+        "node",
+        "parent",
+        "run",
+        "used_nodes",
+        "variables",
+    )
 
     def __init__(self, node: int, kind: str, name: str, parent: SeenSpan | None, run: int, function: bool) -> None:
         self.node = node
@@ -27,6 +39,7 @@ class SeenSpan:
         self.parent = parent
         self.run = run
         self.function = function  # a traced function: what happens inside works on its arguments
+        self.given: list[int] = []  # of a traced function: its arguments, and what they hold
         self.made: list[tuple[int, bytes | None]] = []  # outputs of boundaries inside: node, text digest
         self.channels: dict[str, tuple[int, bytes]] = {}  # channel -> node, digest as read
         self.used_nodes: list[int] = []
@@ -165,6 +178,18 @@ class RunScope:
                 makers = scope.texts[text]
                 return makers.near(near) if near is not None and scope is self else makers.nodes
         return []
+
+    def pieces_of(self, keys: Iterable[int]) -> Near:
+        """What nodes are as pieces, and the literal parts of templates."""
+        pieces = [
+            piece
+            for key in dict.fromkeys(keys)
+            for scope in self.around
+            for piece in (*scope.pieces.of(key), *scope.reworked.of(key))
+        ]
+        for literals in self.literals.values():
+            pieces.extend(literals)
+        return Near(pieces, True)
 
     def pieces_in(self, text: str) -> Near:
         """What `text` may hold a piece of, nearest scope first."""

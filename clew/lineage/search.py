@@ -53,10 +53,14 @@ class Search(Content):
     def _search(self, scope: RunScope, span: SeenSpan, node: int, text: str, *, inner: bool = False) -> None:
         """Find the pieces that stand in a text. What nothing explains leads coarsely to the code around it.
 
-        `inner`: the text was made by the code inside `span`, not before it.
+        `inner`: the text was made by the code inside `span`, not before it. A traced function makes it of what it was
+        given and of what the calls inside it returned.
         """
         searched = text[:SEARCHED_CHARS]
-        near = scope.pieces_in(searched)
+        if inner and span.function:
+            near = scope.pieces_of([*span.given, *(made for made, _ in span.made)])
+        else:
+            near = scope.pieces_in(searched)
         pieces = [piece for piece in (*span.variables, *near.pieces) if piece.key != node]
         found = self._attributed(searched, pieces)
         retrievals: dict[int, None] = {}

@@ -29,8 +29,11 @@ class Values(Search):
         known = scope.find_item(slot.digest)
         if known is not None:
             return known
-        if slot.kind == "message" or self._item_kind(slot.digest) == "message":
+        kind = self._item_kind(slot.digest)
+        if slot.kind == "message" or kind == "message":
             return self._message(scope, span, Digest(slot.digest))
+        if kind == "document":
+            return self._document(scope, Digest(slot.digest))[0]
         node, new = self._scoped(span.run, slot.kind, Domain(slot.domain), Digest(slot.digest), slot.role)
         if new:
             self._parts(scope, span, node, slot)
@@ -120,6 +123,8 @@ class Values(Search):
         known = self._known(scope, span, slot)
         if known is not None:
             return known
+        if slot.domain == Domain.VALUE and self._item_kind(slot.digest) == "document":
+            return self._document(scope, Digest(slot.digest))[0]
         node, new = self._scoped(span.run, "value", Domain(slot.domain), Digest(slot.digest), slot.role)
         if new:
             for write, _ in writes:
@@ -140,18 +145,34 @@ class Values(Search):
                         scope, span, Slot("", "value", int(domain), item), self._member(scope, span, domain, item)
                     )
                 elif self._item_kind(item) == "document":
-                    document, text = self._document(scope, item)
-                    if text and document not in scope.pieces:
-                        scope.pieces.add(Piece(document, text))
+                    self._given_document(scope, item)
                 elif self._item_kind(item) == "message":
                     member = self._member(scope, span, domain, item)
                     text = self._message_text(item)
                     if text:
                         self._register_text(scope, span, member, text_digest(text), text)
+        elif self._item_kind(slot.digest) == "document":
+            self._given_document(scope, Digest(slot.digest))
         elif slot.domain == Domain.VALUE:
+            for item in self._items_in(slot.digest):
+                if self._item_kind(item) == "document":
+                    self._given_document(scope, item)
             for text in self._strings(slot.digest):
                 if len(text) >= MINIMUM:
                     self._register_text(scope, span, node, text_digest(text), text)
+
+    def _given_document(self, scope: RunScope, item: Digest) -> None:
+        document, text = self._document(scope, item)
+        if text and document not in scope.pieces:
+            scope.pieces.add(Piece(document, text))
+
+    def _held(self, scope: RunScope, span: SeenSpan, slot: Slot, node: int) -> list[int]:
+        """The nodes of a value and of the texts, messages and documents in it."""
+        if slot.domain == Domain.CHAIN:
+            return [node, *(self._member(scope, span, domain, item) for domain, item in self._members(slot))]
+        if slot.domain == Domain.VALUE:
+            return [node, *(self._member(scope, span, Domain.VALUE, item) for item in self._items_in(slot.digest))]
+        return [node]
 
     def _parts(self, scope: RunScope, span: SeenSpan, node: int, slot: Slot, *, inner: bool = False) -> None:
         """Edges from a value of several parts to the documents, messages and texts in it."""

@@ -18,7 +18,7 @@ from clew.lineage.closure import chunks, closure, edges_from
 from clew.store import catalog, decoding
 from clew.store.catalog import Relation
 from clew.store.decoding import Code, Reference
-from clew.store.digest import Domain, text_digest
+from clew.store.digest import Digest, Domain, text_digest
 from clew.store.errors import ClewError
 from clew.store.store import Store
 
@@ -88,7 +88,7 @@ class Joins:
         if node.domain == Domain.TEXT:
             return node.key, []
         try:
-            value = decoding.decode(self.store.blob(node.key, self.connection)[1])
+            value = self._decoded(node.key)
         except ClewError:
             query = sa.select(catalog.leaf.c.text).where(catalog.leaf.c.node == node.id).limit(1)
             return self.connection.execute(query).scalar(), []
@@ -98,6 +98,18 @@ class Joins:
         else:
             name = bytes(text_digest(text)) if isinstance(text, str) and text else None
         return name, identities(value)
+
+    def _decoded(self, key: bytes) -> Any:
+        """A value with its texts, however long."""
+        return decoding.decode(self.store.blob(key, self.connection)[1], self._resolved)
+
+    def _resolved(self, code: Code, digest: Digest) -> Any:
+        if code == Code.TEXT:
+            try:
+                return self.store.text(digest, self.connection)
+            except ClewError:  # captured without content
+                pass
+        return Reference(code, digest)
 
     def _short(self, text: bytes) -> str | None:
         """The text itself, if it is too short to be told by its content alone."""
@@ -143,7 +155,7 @@ class Joins:
             if row is None:
                 continue
             try:
-                value = decoding.decode(self.store.blob(row.key, self.connection)[1])
+                value = self._decoded(row.key)
             except ClewError:
                 continue
             if isinstance(value, dict):
@@ -153,7 +165,7 @@ class Joins:
     def _inferred(self, document: int, node: Any) -> Choice | None:
         """`metadata["source"]` names a file of a dataset: a guess, and shown as one."""
         try:
-            value = decoding.decode(self.store.blob(node.key, self.connection)[1])
+            value = self._decoded(node.key)
         except ClewError:
             return None
         metadata = value.get("metadata") if isinstance(value, dict) else None

@@ -17,6 +17,7 @@ CONSTANT = "code constant"  # the key of pieces that are source files
 _CODE_BYTES = 2 << 20  # of one program's sources that are looked into, shortest paths first
 _LOOSE_CHARS = 4  # of a stretch that need not stand in the sources: what joins two constants
 _BETWEEN_CHARS = 40  # between two lines of one constant: quotes, the line's end, indentation
+_SURE = 16  # twice as many shared characters, less one, are surely found
 _ASKED = 1024  # texts that are remembered with what was found for them,
 _ASKED_CHARS = 8192  # if they are no longer
 _AROUND = frozenset("\"'{}\\\n")
@@ -50,7 +51,7 @@ class Constants:
         return found
 
     def _read(self, code: bytes) -> PieceIndex:
-        index, size = PieceIndex(), 0
+        index, size = PieceIndex(minimum=_SURE), 0
         try:
             files = self._store.value(int(Domain.VALUE), code)["files"]
             python = [one for one in files if str(one["path"]).endswith(".py") and one.get("digest")]

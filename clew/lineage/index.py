@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,15 @@ class Indexer(Runs):
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self._segments: dict[str, tuple[int, int, str]] = {}
+        self._stopped: Callable[[], bool] = lambda: False
 
-    def catch_up(self, stems: list[Path]) -> int:
-        """Index what is new in these segments; returns how many records were read."""
+    def catch_up(self, stems: list[Path], *, stopped: Callable[[], bool] = lambda: False) -> int:
+        """Index what is new in these segments, until `stopped`; returns how many records were read."""
         count = 0
+        self._stopped = stopped
         for stem in stems:
+            if stopped():
+                break
             count += self._segment(stem)
         return count
 
@@ -76,6 +81,8 @@ class Indexer(Runs):
                 if len(frames) >= _BATCH or size > 32 << 20:
                     number = self._batch(stem, number, frames, None)
                     count += len(frames)
+                    if self._stopped():
+                        return count
                     frames, size = [], 0
             state_now = "sealed" if file.sealed else "open"
             if frames or number == 0 or state != state_now:
@@ -255,6 +262,16 @@ _shared: dict[tuple[int, Path], tuple[Store, Indexer]] = {}
 _shared_lock = threading.Lock()
 
 
+def _renew() -> None:
+    """In a forked child: the thread that held the lock is not there to free it."""
+    global _shared_lock
+    _shared_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
 def shared(folder: Folder) -> tuple[Store, Indexer]:
     """The open store and indexer of this process for a folder; a forked child makes its own."""
     key = (os.getpid(), folder.path)
@@ -274,10 +291,12 @@ def forget(folder: Folder) -> None:
         found[0].close()
 
 
-def index_store(folder: Folder, *, only: Log | None = None, wait: bool = True) -> int:
+def index_store(
+    folder: Folder, *, only: Log | None = None, wait: bool = True, stopped: Callable[[], bool] = lambda: False
+) -> int:
     """Catch up with every log of a store, or with `only` one. Returns the records read.
 
-    With `wait=False` it does nothing while somebody else is indexing.
+    With `wait=False` it does nothing while somebody else is indexing. It ends early once `stopped` says so.
     """
     store, indexer = shared(folder)
     with backend.exclusive(store.engine, folder.lock, "index", wait=wait) as got:
@@ -287,7 +306,7 @@ def index_store(folder: Folder, *, only: Log | None = None, wait: bool = True) -
             stems = [*only.closed_stems, *([only.stem] if only.stem is not None else [])]
         else:
             stems = segment.stems(folder.log)
-        return indexer.catch_up(stems)
+        return indexer.catch_up(stems, stopped=stopped)
 
 
 def writer_state(header: bytes) -> str:

@@ -179,17 +179,19 @@ class Pieces:
     """
 
     FEW = 16  # as many are searched directly: an index would cost more
-    CROWD = 64  # of the pieces that share one window the first and the latest are remembered
-    TAKEN = 8  # and so many of them are taken for each window
+    CROWD = 1024  # of the pieces that share one window the first and the latest are remembered
+    TAKEN = 8  # and so many of them are taken for each window, beside those that stand in the text whole
 
     def __init__(self, *, minimum: int = 32) -> None:
         self._minimum = minimum
         self._window = minimum // 2  # on a grid as wide: any run of 2 * window - 1 characters holds one of them
         self._all: list[Piece] = []
         self._keys: dict[Hashable, list[Piece]] = {}
+        self._texts: set[str] = set()
         self._indexed = 0
         self._places: dict[int, list[int]] = {}  # hash of a window -> numbers of pieces
         self._short: dict[str, list[int]] = {}
+        self._prints: list[int] = []  # by number: how many windows of the piece are indexed
 
     def __contains__(self, key: object) -> bool:
         return key in self._keys
@@ -198,6 +200,11 @@ class Pieces:
         """Add a piece."""
         self._all.append(piece)
         self._keys.setdefault(piece.key, []).append(piece)
+        self._texts.add(piece.text)
+
+    def holds(self, text: str) -> bool:
+        """Whether a piece is this very text."""
+        return text in self._texts
 
     def of(self, key: Hashable) -> list[Piece]:
         """The pieces with this key. Not to be changed."""
@@ -219,7 +226,7 @@ class Pieces:
         hits = Counter(itertools.chain.from_iterable(crowds))
         if all(len(crowd) <= self.TAKEN for crowd in crowds):
             return Near([self._all[number] for number in sorted(hits)], True)
-        taken: set[int] = set()
+        taken = {number for number, times in hits.items() if times == self._prints[number]}  # they stand there whole
         for crowd in crowds:
             taken.update(heapq.nsmallest(self.TAKEN, crowd, key=lambda number: (-hits[number], number)))
         return Near([self._all[number] for number in sorted(taken)], len(taken) == len(hits))
@@ -227,10 +234,14 @@ class Pieces:
     def _index(self, number: int, text: str) -> None:
         if len(text) < self._minimum:
             self._crowd(self._short.setdefault(text, []), number)
+            self._prints.append(1)
             return
         size = self._window
-        for print_ in {hash(window) for _, window in _grid(text, size, size, _side(self._minimum), shifts=1)}:
+        grid = [window for _, window in _grid(text, size, size, _side(self._minimum), shifts=1)]
+        prints = {hash(window) for window in (*grid, text[-size:])}  # the end too: many texts differ only there
+        for print_ in prints:
             self._crowd(self._places.setdefault(print_, []), number)
+        self._prints.append(len(prints))
 
     def _crowd(self, crowd: list[int], number: int) -> None:
         crowd.append(number)

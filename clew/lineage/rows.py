@@ -117,6 +117,10 @@ class Rows:
         fresh = self.new_runs.get(number)
         (fresh if fresh is not None else self.run_changes.setdefault(number, {})).update(values)
 
+    def is_older(self, run: int) -> bool:
+        """Whether a run's number was not given by this indexer since it last began anew."""
+        return run < self._own_runs
+
     def find(self, key: bytes) -> int | None:
         """The node with this key, if there is one."""
         number = self._nodes.get(key)

@@ -16,8 +16,9 @@ from clew.lineage.resolve import Resolver
 from clew.lineage.rows import Rows
 from clew.lineage.scope import RunScope, SeenSpan
 from clew.store import catalog, record
-from clew.store.errors import ClewError
-from clew.store.record import RecordType, Run, SpanEnd, SpanStart
+from clew.store.errors import ClewError, StoreFormatError
+from clew.store.record import Artifact, Derivation, RecordType, Run, Segment, SpanEnd, SpanStart
+from clew.store.segment import SegmentFile
 from clew.store.store import Store
 
 _SCOPES = 512
@@ -123,6 +124,10 @@ class Runs:
         self._scopes[run_id] = scope
         if len(self._scopes) > _SCOPES:
             self._scopes.popitem(last=False)
+        if self.rows.is_older(run):  # its beginning was indexed by somebody else, or forgotten
+            self._replay_run(scope, run)
+            if entry.process_id == run_id:
+                self._replay_declarations(scope, run_id)
         return scope
 
     def _process_scope(self, process_id: bytes) -> RunScope | None:
@@ -180,22 +185,66 @@ class Runs:
     def _restored(self, run_id: bytes) -> RunScope:
         """What an earlier run produced, read back from its spans' records. Edges it already has stay."""
         scope = self._scope_without_session(run_id)
-        run = self._runs[run_id]
-        span = catalog.span
+        self._replay_run(scope, self._runs[run_id])
+        return scope
+
+    def _replay_run(self, scope: RunScope, run: int) -> None:
+        """Let a scope see again what a run and the runs inside it did so far."""
+        table, span = catalog.run, catalog.span
+        tree, frontier = [run], [run]
+        while frontier:
+            ids = sa.select(table.c.run_id).where(table.c.id.in_(frontier))
+            inner = sa.select(table.c.id).where(table.c.parent_run_id.in_(ids), table.c.root.isnot(None))
+            frontier = [one for one in self._connection.execute(inner).scalars() if one not in tree]
+            tree += frontier
         spans = self._connection.execute(
-            sa.select(span.c.segment, span.c.start_offset, span.c.end_segment, span.c.end_offset).where(
-                span.c.run == run
+            sa.select(span.c.segment, span.c.start_offset, span.c.end_segment, span.c.end_offset, span.c.run).where(
+                span.c.run.in_(tree)
             )
         ).all()
-        places = [(segment, start, RecordType.SPAN_START) for segment, start, _, _ in spans if start is not None]
-        places += [(segment, end, RecordType.SPAN_END) for _, _, segment, end in spans if end is not None]
-        self.rows.muted = True
+        places = [(row[0], row[1], RecordType.SPAN_START, row[4]) for row in spans if row[1] is not None]
+        places += [(row[2], row[3], RecordType.SPAN_END, row[4]) for row in spans if row[3] is not None]
+        self.rows.muted, before = True, self.rows.muted
         try:
-            for segment, offset, kind in sorted(places):  # the order of the log
-                self._replay(scope, run, segment, offset, kind)
+            for segment, offset, kind, owner in sorted(places):  # the order of the log
+                self._replay(scope, owner, segment, offset, kind)
         finally:
-            self.rows.muted = False
-        return scope
+            self.rows.muted = before
+
+    def _replay_declarations(self, scope: RunScope, process_id: bytes) -> None:
+        """Let a process's scope see again its code, its datasets, and the sources that were declared."""
+        table = catalog.segment
+        query = sa.select(table.c.stem, table.c.header, table.c.indexed).order_by(table.c.id)
+        self.rows.muted, before = True, self.rows.muted
+        try:
+            for stem, header, indexed in self._connection.execute(query).all():
+                wrote = record.decode(RecordType.SEGMENT, header)
+                if not isinstance(wrote, Segment) or wrote.process_id != process_id:
+                    continue
+                try:
+                    file = SegmentFile(self.store.folder.log / stem)
+                except (FileNotFoundError, StoreFormatError):
+                    continue
+                for frame in file.frames():
+                    if frame.end > indexed:
+                        break
+                    if frame.type in (RecordType.ARTIFACT, RecordType.DERIVATION, RecordType.RUN):
+                        self._declared(scope, record.decode(frame.type, frame.payload))
+                file.close()
+        finally:
+            self.rows.muted = before
+
+    def _declared(self, scope: RunScope, entry: Any) -> None:
+        sources = self.resolver.sources
+        try:
+            if isinstance(entry, Artifact) and entry.kind == "dataset":
+                sources.dataset(scope, entry)
+            elif isinstance(entry, Derivation):
+                sources.derivation(scope, entry)
+            elif isinstance(entry, Run) and (code := entry.facets.get("code")):
+                sources.facet(scope.run, bytes(code))
+        except ClewError:  # damaged: the others are read all the same
+            pass
 
     def _replay(self, scope: RunScope, run: int, segment: int, offset: int, kind: RecordType) -> None:
         try:

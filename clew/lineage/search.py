@@ -15,6 +15,7 @@ from clew.lineage.rows import Rows
 from clew.lineage.scope import RunScope, SeenSpan
 from clew.lineage.source import Sources
 from clew.store.catalog import Evidence, Relation, Scope
+from clew.store.decoding import Reference
 from clew.store.digest import Digest, Domain, text_digest
 from clew.store.record import Slot
 from clew.store.store import Store
@@ -44,7 +45,10 @@ class Search(Content):
         if slot.kind != "model" or self.rows.find(slot.digest) is not None:
             return None
         value = self._shallow(slot.digest)
-        return str(value["class"]).rpartition(".")[2] if isinstance(value, dict) and "class" in value else None
+        name = value.get("class") if isinstance(value, dict) else None
+        if isinstance(name, Reference):
+            name = self._text(name.digest)
+        return name.rpartition(".")[2] if isinstance(name, str) else None
 
     def _scoped(self, run: int, kind: str, domain: Domain, item: Digest, role: str | None = None) -> tuple[int, bool]:
         key = b"v" + run.to_bytes(8, "big") + bytes(item)
@@ -70,12 +74,11 @@ class Search(Content):
             if not by_node or self._is_boilerplate(scope, searched, match):
                 continue
             info = {"short": True} if match.short else None
-            if len(by_node) == 1:
+            if len(by_node) == 1 and (near.all or match.whole):
                 cause, source = next(iter(by_node.items()))
                 self.rows.edge(node, cause, Relation.CONTAINS, Evidence.CONTAINED, at=at, source=source, info=info)
-                for one in scope.around:
-                    for retrieval in one.retrievals.get(cause, ()):
-                        retrievals[retrieval] = None
+                nearest = next((one.retrievals[cause] for one in scope.around if cause in one.retrievals), ())
+                retrievals.update(dict.fromkeys(nearest))
             else:
                 self._candidates(node, list(by_node), at, all_known=near.all)
         for retrieval in retrievals:
@@ -117,7 +120,12 @@ class Search(Content):
 
     def _attributed(self, text: str, pieces: list[Piece]) -> Attribution:
         """`attribute`, remembered: servers ask the same things again and again."""
-        key = (text, tuple((piece.text, piece.rank, piece.short_ok) for piece in pieces))
+        first: dict[Any, int] = {}  # which pieces have one key, whatever it is
+        pattern = [first.setdefault(piece.key, number) for number, piece in enumerate(pieces)]
+        key = (
+            text,
+            tuple((piece.text, piece.rank, piece.short_ok, one) for piece, one in zip(pieces, pattern, strict=True)),
+        )
         known = self._remembered.get(key)
         if known is not None:
             self._remembered.move_to_end(key)
@@ -180,7 +188,13 @@ class Search(Content):
         if slot.domain == Domain.TEXT:
             return [self.sources.text_node(slot.kind, Digest(slot.digest), self._text)]
         if slot.domain == Domain.CHAIN:
-            items = [item for _, item in self._members(slot)]
+            members = self._members(slot)
+            texts = [item for domain, item in members if domain is Domain.TEXT]
+            if texts:
+                found = [self.sources.text_node(slot.kind, item, self._text) for item in texts]
+                items = [item for domain, item in members if domain is Domain.VALUE]
+                return [*found, *(self._document(scope, item, slot.kind, made=made) for item in items)]
+            items = [item for domain, item in members if domain is Domain.VALUE]
         elif slot.domain == Domain.VALUE:
             kind = self._item_kind(slot.digest)
             if kind == "document":

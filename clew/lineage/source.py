@@ -47,7 +47,7 @@ class Dataset:
     def candidates(self, text: str) -> list[Piece]:
         """Fields of rows that the text may hold."""
         if self._index is None:
-            self._index = PieceIndex()
+            self._index = PieceIndex(minimum=MINIMUM // 2)  # which surely finds MINIMUM - 1 shared characters
             for row, fields in self.by_node.items():
                 for value in fields.values():
                     if isinstance(value, str) and len(value) >= MINIMUM:

@@ -136,8 +136,7 @@ class Values(Search):
     def _given(self, scope: RunScope, span: SeenSpan, slot: Slot, node: int) -> None:
         """What a run was started with can be found in its prompts."""
         if slot.domain == Domain.TEXT:
-            if not scope.is_made(slot.digest, node):
-                self._register_text(scope, span, node, slot.digest, self._text(slot.digest))
+            self._given_text(scope, span, node, slot.digest, self._text(slot.digest))
         elif slot.domain == Domain.CHAIN:
             for domain, item in self._members(slot):
                 if domain is Domain.TEXT:
@@ -150,7 +149,7 @@ class Values(Search):
                     member = self._member(scope, span, domain, item)
                     text = self._message_text(item)
                     if text:
-                        self._register_text(scope, span, member, text_digest(text), text)
+                        self._given_text(scope, span, member, text_digest(text), text)
         elif self._item_kind(slot.digest) == "document":
             self._given_document(scope, Digest(slot.digest))
         elif slot.domain == Domain.VALUE:
@@ -159,7 +158,13 @@ class Values(Search):
                     self._given_document(scope, item)
             for text in self._strings(slot.digest):
                 if len(text) >= MINIMUM:
-                    self._register_text(scope, span, node, text_digest(text), text)
+                    self._given_text(scope, span, node, text_digest(text), text)
+
+    def _given_text(self, scope: RunScope, span: SeenSpan, node: int, name: bytes, text: str | None) -> None:
+        """A text that was given can be found, unless a source is that very text: then it is the source that is found."""
+        if scope.is_made(name, node) or (text is not None and scope.pieces.holds(text)):
+            return
+        self._register_text(scope, span, node, name, text)
 
     def _given_document(self, scope: RunScope, item: Digest) -> None:
         document, text = self._document(scope, item)

@@ -145,6 +145,7 @@ def exclusive(made: Engine, folder: Path, name: str, *, wait: bool = True) -> It
         fd = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreUnwritable(f"cannot take the lock {folder / name}.lock: {error.strerror}") from error
+    _held.add(fd)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -153,4 +154,21 @@ def exclusive(made: Engine, folder: Path, name: str, *, wait: bool = True) -> It
             return
         yield True
     finally:
+        if fd in _held:
+            _held.discard(fd)
+            fcntl.flock(fd, fcntl.LOCK_UN)  # closing would not do while a forked child has the descriptor too
+            os.close(fd)
+
+
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    """In a forked child: the parent's locks are none of its own."""
+    for fd in _held:
         os.close(fd)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

@@ -250,7 +250,10 @@ def _pairs(walk: _Walk, value: Any, depth: int) -> Any:
     parts = []
     try:
         for pair in value.items():
-            parts.append(walk.plain(pair[1], depth + 1))
+            key, part = pair
+            if type(key) is str and type(part) is str:
+                part = walk.sink.named(key, part)
+            parts.append(walk.plain(part, depth + 1))
     except _NoForm as error:
         raise error.inside(pair[0]) from None
     pairs = sorted(zip(_each(walk, value, "<key>", depth), parts, strict=True), key=lambda pair: pair[0])
@@ -323,7 +326,10 @@ def _item(kind: str, fields: Callable[[Any], dict[str, Any]]) -> Callable[[_Walk
         known = walk.sink.seen(value)
         if known is not None:
             return _extension(Code.ITEM, known)
-        return _extension(Code.ITEM, walk.sink.item(kind, value, _pack(walk.fields(fields(value), depth))))
+        around, walk.complete = walk.complete, True
+        encoded = _pack(walk.fields(fields(value), depth))
+        complete, walk.complete = walk.complete, walk.complete and around
+        return _extension(Code.ITEM, walk.sink.item(kind, value, encoded, complete))
 
     return item
 

@@ -32,8 +32,8 @@ class Sink(Protocol):
     def data(self, domain: Domain, data: bytes) -> bytes:
         """Bytes, a tensor or an encoded value."""
 
-    def item(self, kind: str, value: Any, encoded: bytes) -> bytes:
-        """A document or message whose own encoding is `encoded`."""
+    def item(self, kind: str, value: Any, encoded: bytes, complete: bool) -> bytes:
+        """A document or message whose own encoding is `encoded`; `complete`: with no opaque marker in it."""
 
     def seen(self, value: Any) -> bytes | None:
         """The digest of this very item if it was met before and has not changed since; saves walking it again."""
@@ -57,7 +57,7 @@ class Digester:
     def data(self, domain: Domain, data: bytes) -> Digest:
         return digest(domain, data)
 
-    def item(self, kind: str, value: Any, encoded: bytes) -> Digest:
+    def item(self, kind: str, value: Any, encoded: bytes, complete: bool) -> Digest:
         return digest(Domain.VALUE, encoded)
 
     def seen(self, value: Any) -> Digest | None:

@@ -17,7 +17,8 @@ from clew.store.log import Log, blob_frame, framed
 from clew.store.record import Artifact, Slot
 from clew.tracer import chunks
 from clew.tracer.credential import names_a_secret
-from clew.tracer.memo import Item, ItemMemo, content_of, fields_of
+from clew.tracer.memo import Content, ItemMemo, content_of
+from clew.tracer.secret import SecretRegistry
 
 Given = tuple[Any, ...]  # (role, kind, value[, name[, info]])
 
@@ -37,6 +38,8 @@ class Clean(str):
 class Cleaner(Protocol):
     """What redacts (redaction.Redactor)."""
 
+    @property
+    def secrets(self) -> SecretRegistry: ...
     def text(self, text: str) -> str: ...
     def named(self, name: str, text: str) -> str: ...
     def data(self, data: bytes) -> bytes: ...
@@ -60,6 +63,8 @@ class Gate:
         self.items = ItemMemo()
         self.links: dict[tuple[bytes, bytes], bytes] = {}
         self._lock = threading.Lock()
+        self.secrets = cleaner.secrets
+        self.version = self.secrets.version  # of the secrets, when what is remembered was found clean
         self.rested = True  # nothing was written since it was set
         self._written: Callable[[], None] = lambda: None
 
@@ -71,6 +76,11 @@ class Gate:
     def batch(self) -> Batch:
         """An empty batch."""
         return Batch(self)
+
+    def refresh(self) -> None:
+        """Forget what was found clean: there are new secrets, and it may hold them."""
+        self.version = self.secrets.version
+        self.forget()
 
     def name(self, name: str) -> str:
         """A name of a span, run, session or artifact as it may be stored and shown: redacted, printable."""
@@ -94,6 +104,7 @@ class Gate:
     def forget(self) -> None:
         """Forget what was written (after a fork, or when the log was lost): it will be written again."""
         self.known, self.texts, self.inlines, self.items, self.links = set(), {}, {}, ItemMemo(), {}
+        self.names, self.clean_lists = {}, set()
         self.text_chars = 0
 
     def commit(self, batch: Batch) -> None:
@@ -113,8 +124,8 @@ class Gate:
             if len(self.links) > _KNOWN:
                 self.links = {}
             self.links.update(batch.links)
-        for item, name in batch.items:
-            self.items.keep(item, name)
+        for item, content, name in batch.items:
+            self.items.keep(item, content, name)
         batch.frames = []
         if self.rested:
             self.rested = False
@@ -141,15 +152,17 @@ class Batch:
     )
 
     def __init__(self, gate: Gate) -> None:
+        if gate.version != gate.secrets.version:
+            gate.refresh()
         self.gate = gate
         self.content = gate.content  # False: digests of what comes next, and not the content itself
         self.frames: list[bytes] = []
         self.fresh: set[bytes] = set()
         self.texts: list[tuple[str, bytes]] = []
-        self.items: list[tuple[Item, bytes]] = []
+        self.items: list[tuple[Any, Content, bytes]] = []
         self.clean, self.innocent = gate.inlines, gate.innocent
         self._asked: Any = None  # a value of which the gate does not know this very object
-        self._content: tuple[Any, tuple[type, bytes] | None] = (None, None)  # the last one of which it knows no like
+        self._content: tuple[Any, Content | None] = (None, None)  # the last one of which it knows no like
         self.links: dict[tuple[bytes, bytes], bytes] = {}
         self.complete = True
         self.depth = 0  # lists around the list that is being captured
@@ -189,12 +202,13 @@ class Batch:
         self._put(domain, name, data)
         return name
 
-    def item(self, kind: str, value: Any, encoded: bytes) -> bytes:
+    def item(self, kind: str, value: Any, encoded: bytes, complete: bool) -> bytes:
         name = raw_digest(Domain.VALUE, encoded)
         self._put(Domain.VALUE, name, encoded)
-        if self.content is self.gate.content:
-            content = self._content[1] if self._content[0] is value else content_of(value)
-            self.items.append((Item(value, fields_of(value), content), name))
+        if complete and self.content is self.gate.content:
+            content = content_of(value)
+            if content is not None and (self._content[0] is not value or self._content[1] == content):
+                self.items.append((value, content, name))  # else another thread changed it meanwhile
         if not self.content and kind == "document":
             self._skeleton(value, name)
         return name
@@ -203,12 +217,11 @@ class Batch:
         items = self.gate.items
         known = items.of(value) if value is not self._asked else None
         if known is None:
-            content = self._content[1] if self._content[0] is value else content_of(value)
+            content = content_of(value)
             known = items.alike(content)
-            if known is None:
-                self._content = (value, content)
-            else:
-                items.keep(Item(value, fields_of(value), None), known)
+            self._content = (value, content)
+            if known is not None and content is not None:
+                items.keep(value, content, known)
         return known
 
     def _skeleton(self, value: Any, name: bytes) -> None:
@@ -237,7 +250,7 @@ class Batch:
         return domain, Digest(name)
 
     def _part(self, value: Any) -> tuple[Domain, bytes]:
-        cls = value.__class__
+        cls = type(value)  # not __class__, which may be anything
         if cls is str:
             return _TEXT, self.gate.texts.get(value) or self.text(value)
         if cls is list and self.depth < _LISTS:  # further down, and in a list that holds itself, a list is a value
@@ -263,12 +276,11 @@ class Batch:
     def _joined(self, values: list[Any]) -> list[Any]:
         """`chunks.joined`, remembered for lists that were found clean: states hold the same lists again and again."""
         clean = self.gate.clean_lists
-        try:
-            key = tuple(values)
-            if key in clean:
-                return values
-        except TypeError:  # something in it has no hash
+        if not _JOINABLE.issuperset(map(type, values)) or sum(map(len, values)) > _CLEAN_CHARS:
             return chunks.joined(values, self.gate.cleaner)
+        key = tuple(values)
+        if key in clean:
+            return values
         found = chunks.joined(values, self.gate.cleaner)
         if len(found) == len(values):
             if len(clean) >= _CLEAN_LISTS:
@@ -278,7 +290,7 @@ class Batch:
 
     def chain(self, values: Iterable[Any]) -> bytes:
         """The digest of a list, each item captured on its own."""
-        if values.__class__ is not list:
+        if type(values) is not list:
             values = list(values)
         if len(values) > 1 and not _JOINABLE.isdisjoint(map(type, values)):
             values = self._joined(values)
@@ -286,7 +298,7 @@ class Batch:
         seen, texts, written = gate.items.of, gate.texts, gate.links
         current = _EMPTY
         for value in values:
-            if value.__class__ is str:
+            if type(value) is str:
                 domain, item = _TEXT, texts[value] if value in texts else self.text(value)
             elif (known := seen(value)) is not None:
                 domain, item = _VALUE, known
@@ -307,11 +319,11 @@ class Batch:
         """A slot of a span from (role, kind, value[, name[, info]])."""
         role, kind, value = given[0], given[1], given[2]
         gate = self.gate
-        if value.__class__ is str:
+        if type(value) is str:
             if role not in gate.innocent:
                 value = gate.named(role, value)
             domain, name = _TEXT, gate.texts.get(value) or self.text(value)
-        elif value.__class__ is tuple and _named(value):
+        elif type(value) is tuple and _named(value):
             domain, name = value
         else:
             domain, name = self._part(value)
@@ -327,17 +339,21 @@ class Batch:
 
     def attributes(self, values: dict[str, Any]) -> dict[str, Any]:
         """Attributes as they may be stored: texts redacted, anything but plain values as text."""
-        memo = self.gate.names
+        memo, innocent = self.gate.names, self.gate.innocent
         clean: dict[str, Any] = {}
         for key, value in values.items():
             if value is None:
                 continue
+            if type(key) is not str:  # somebody else's: OpenTelemetry checks them only where somebody exports
+                key = str(key)
+            if key not in innocent and type(value) is str:
+                value = self.gate.named(key, value)
             key = memo[key] if key in memo else self.gate.name(key)
             if not self.content and (key in _TOLD or key.startswith(_TOLD_BELOW)):
                 clean[key] = str(self.part(value)[1])
-            elif value.__class__ is str and value in memo:
+            elif type(value) is str and value in memo:
                 clean[key] = memo[value]
-            elif value.__class__ is int and -_INT64 <= value < _INT64:
+            elif type(value) is int and -_INT64 <= value < _INT64:
                 clean[key] = value
             else:
                 clean[key] = self.plain(value)
@@ -345,7 +361,7 @@ class Batch:
 
     def plain(self, value: Any, depth: int = 0) -> Any:
         """One attribute value as it may be stored. Digests and ids, which are bytes, stay as they are."""
-        cls = value.__class__
+        cls = type(value)
         if cls is str:
             return self.gate.name(value) if len(value) < 256 else storable(self.gate.cleaner.text(value))
         if cls is int:
@@ -388,6 +404,7 @@ _ITEM_BYTES = 35
 _EMPTY = bytes(chain.EMPTY)
 _INT64 = 1 << 63
 _CLEAN_LISTS = 1024
+_CLEAN_CHARS = 4096  # of one of them
 _FEW = 8
 _PLAIN = frozenset((float, bool, type(None), bytes, Digest))
 _PLAIN_NUMBERS = frozenset((float, bool, type(None)))

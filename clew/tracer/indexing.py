@@ -57,7 +57,8 @@ class BackgroundIndexing:
         from clew.lineage.index import index_store
 
         tracer = self._tracer
-        index_store(tracer.folder, only=None if wait else tracer.log, wait=wait)
+        stopped = (lambda: False) if wait else self._stop.is_set
+        index_store(tracer.folder, only=None if wait else tracer.log, wait=wait, stopped=stopped)
 
     def stop(self) -> None:
         """No more background work; what is not indexed yet is left to the next query."""

@@ -76,6 +76,11 @@ class Redactor:
         """How many replacements were made so far."""
         return self._count
 
+    @property
+    def secrets(self) -> SecretRegistry:
+        """The exact values that are redacted beside what the patterns find."""
+        return self._secrets
+
     def text(self, text: str) -> str:
         """`text` without credentials; the same object where there are none."""
         if len(text) < 64 and not self._secrets.version and _MADE_ID(text):

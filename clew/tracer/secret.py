@@ -28,16 +28,13 @@ class SecretRegistry:
     def __init__(self) -> None:
         self._lock = Lock()
         self._values: tuple[str, ...] = ()
+        self.version = 0
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> SecretRegistry:
         registry = cls()
         registry.scan(os.environ if environ is None else environ)
         return registry
-
-    @property
-    def version(self) -> int:
-        return len(self._values)
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -51,6 +48,7 @@ class SecretRegistry:
             if value in self._values:
                 return False
             self._values += (value,)
+            self.version += 1
         return True
 
     def scan(self, environ: Mapping[str, str]) -> int:

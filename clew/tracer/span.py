@@ -272,17 +272,22 @@ class OpenSpan:
         self, batch: Batch, said: Said, status: str, name: str | None, values: dict[str, Any], events: list[Any]
     ) -> tuple[str, str | None]:
         """What the program said through OpenTelemetry, where clew does not know better; returns status and name."""
-        for key, value in said.attributes.items():
-            values.setdefault(key, value)
-        events += [[batch.plain(event), when, batch.attributes(told)] for event, when, told in said.events]
-        self._links += [
-            (link.trace_id.to_bytes(16, "big"), link.span_id.to_bytes(8, "big"), "link") for link in said.links
-        ]
+        guard = self.tracer.faults.guard  # each on its own: what is odd in one thing said loses nothing else
+        with guard("attributes said of a span"):
+            for key, value in said.attributes.copy().items():
+                values.setdefault(key, value)
+        for event, when, told in said.events.copy():
+            with guard("event said of a span"):
+                events.append([batch.plain(event), batch.plain(when), batch.attributes(told)])
+        for link in said.links.copy():
+            with guard("link said of a span"):
+                trace_id, span_id = link.trace_id.to_bytes(16, "big"), link.span_id.to_bytes(8, "big")
+                self._links.append((trace_id, span_id, "link"))
         if said.failed and status == "ok":
             status = "error"
             if said.description:
                 values.setdefault("exception.message", said.description)
-        return status, name if name is not None else said.name
+        return status, name if name is not None or said.name is None else str(said.name)
 
     def _export(self, otel: RecordedSpan, status: str, name: str | None, values: dict[str, Any]) -> None:
         otel.said = None  # from here on it is clew that speaks

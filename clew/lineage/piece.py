@@ -187,7 +187,7 @@ class Pieces:
         self._window = minimum // 2  # on a grid as wide: any run of 2 * window - 1 characters holds one of them
         self._all: list[Piece] = []
         self._keys: dict[Hashable, list[Piece]] = {}
-        self._texts: set[str] = set()
+        self._texts: dict[str, list[Hashable]] = {}
         self._indexed = 0
         self._places: dict[int, list[int]] = {}  # hash of a window -> numbers of pieces
         self._short: dict[str, list[int]] = {}
@@ -200,11 +200,11 @@ class Pieces:
         """Add a piece."""
         self._all.append(piece)
         self._keys.setdefault(piece.key, []).append(piece)
-        self._texts.add(piece.text)
+        self._texts.setdefault(piece.text, []).append(piece.key)
 
-    def holds(self, text: str) -> bool:
-        """Whether a piece is this very text."""
-        return text in self._texts
+    def keys(self, text: str) -> list[Hashable]:
+        """The keys of the pieces that are this very text. Not to be changed."""
+        return self._texts.get(text, [])
 
     def of(self, key: Hashable) -> list[Piece]:
         """The pieces with this key. Not to be changed."""

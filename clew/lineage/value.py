@@ -162,7 +162,7 @@ class Values(Search):
 
     def _given_text(self, scope: RunScope, span: SeenSpan, node: int, name: bytes, text: str | None) -> None:
         """A text that was given can be found, unless a source is that very text: then it is the source that is found."""
-        if scope.is_made(name, node) or (text is not None and scope.pieces.holds(text)):
+        if scope.is_made(name, node) or (text is not None and scope.pieces.keys(text)):
             return
         self._register_text(scope, span, node, name, text)
 
@@ -172,12 +172,22 @@ class Values(Search):
             scope.pieces.add(Piece(document, text))
 
     def _held(self, scope: RunScope, span: SeenSpan, slot: Slot, node: int) -> list[int]:
-        """The nodes of a value and of the texts, messages and documents in it."""
+        """The nodes of a value and of the texts, messages and documents in it, and the sources that are such a text."""
+        found = [node]
+        texts: list[str] = []
         if slot.domain == Domain.CHAIN:
-            return [node, *(self._member(scope, span, domain, item) for domain, item in self._members(slot))]
-        if slot.domain == Domain.VALUE:
-            return [node, *(self._member(scope, span, Domain.VALUE, item) for item in self._items_in(slot.digest))]
-        return [node]
+            for domain, item in self._members(slot):
+                member = self._member(scope, span, domain, item)
+                found += self._held(scope, span, Slot("", "value", int(domain), item), member)
+        elif slot.domain == Domain.VALUE:
+            found += [self._member(scope, span, Domain.VALUE, item) for item in self._items_in(slot.digest)]
+            texts = self._strings(slot.digest)
+        elif slot.domain == Domain.TEXT and (text := self._text(slot.digest)):
+            texts = [text]
+        found += [
+            key for text in texts for one in scope.around for key in one.pieces.keys(text) if isinstance(key, int)
+        ]
+        return found
 
     def _parts(self, scope: RunScope, span: SeenSpan, node: int, slot: Slot, *, inner: bool = False) -> None:
         """Edges from a value of several parts to the documents, messages and texts in it."""

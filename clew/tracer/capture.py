@@ -425,7 +425,7 @@ _TOLD_BELOW = (
 
 def _named(value: tuple[Any, ...]) -> bool:
     """Whether a given value is already (domain, digest)."""
-    return len(value) == 2 and value[0].__class__ is Domain
+    return len(value) == 2 and type(value[0]) is Domain
 
 
 def storable(text: str) -> str:

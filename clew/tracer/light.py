@@ -1,8 +1,8 @@
 """A span of clew's own while no processor reads it: its ids, and what the program says of it.
 
-The SDK's span costs as much as all that clew records of a span's start, and a span context is made of Python. Where nobody exports, only its ids are needed,
-for propagation and for the spans below it; and whatever the program says of the current span through OpenTelemetry's
-API, which clew records as it would any other library's.
+The SDK's span costs as much as all that clew records of a span's start, and a span context is made of Python. Where
+nobody exports, only its ids are needed, for propagation and for the spans below it; and whatever the program says of
+the current span through OpenTelemetry's API, which clew records as it would any other library's.
 """
 
 from __future__ import annotations

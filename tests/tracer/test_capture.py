@@ -228,3 +228,18 @@ def test_a_list_without_secrets_keeps_its_items(gate: Gate) -> None:
 def test_a_storable_text_is_what_every_part_of_the_store_can_hold() -> None:
     assert storable("Grüße 🧶\n") == "Grüße 🧶\n"
     assert storable("\ud800\0") == "\\ud800\\x00"
+
+
+def test_a_secret_that_is_registered_late_is_redacted_from_then_on(folder: Folder) -> None:
+    secrets = SecretRegistry()
+    gate = Gate(Log(folder.log, process_id=b"p" * 16), Redactor(b"k" * 32, secrets=secrets), folder.blob)
+    message = Message(f"{LONG} correct-horse", {"note": "correct-horse"})
+    for value in (message, message.text, {"q": "correct-horse"}, ["correct-horse", "b"]):
+        batch = gate.batch()
+        before = batch.part(value)
+        batch.commit()
+        secrets.add("correct-horse")
+        assert gate.batch().part(value) != before
+        secrets._values = ()
+        secrets.version += 1
+    gate.log.close()

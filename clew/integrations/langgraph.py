@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
+import re
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from clew.tracer.span import OpenSpan
 
 _REMEMBERED = 10_000
 _DATA = frozenset((str, int, float, bool, bytes, dict, type(None)))
+_TASK_ID = re.compile(r":([^:|]*)(?=\||$)")  # of "outer:id|1|inner:id"
 _NEARBY = 8  # frames between a graph and its handlers: managers and event loops of callbacks
 _STREAM, _ASTREAM = (inspect.unwrap(method).__code__ for method in (Pregel.stream, Pregel.astream))
 
@@ -39,21 +42,20 @@ class LangGraphObserver(LangChainObserver, GraphCallbackHandler):
     def chain(self, name: str, inputs: Any, metadata: dict[str, Any], parent: OpenSpan | None) -> Kind:
         namespace = metadata.get("langgraph_checkpoint_ns")
         if name == metadata.get("langgraph_node") and (parent is None or parent.facts.get("namespace") != namespace):
-            path = metadata.get("langgraph_path") or ()
+            path, index = _path(tuple(metadata.get("langgraph_path") or ()))
             attributes = {
                 "graph.node.name": name,
                 "gen_ai.node.name": name,
                 "langgraph.step": metadata.get("langgraph_step"),
                 "langgraph.triggers": list(metadata.get("langgraph_triggers") or ()),
-                "langgraph.path": _path_text(path),
+                "langgraph.path": path,
             }
             if namespace:
                 attributes["langgraph.checkpoint_ns"] = Clean(namespace)
-                *above, own = [part.rpartition(":")[2] for part in namespace.split("|") if ":" in part] or [""]
+                *above, own = _TASK_ID.findall(namespace) or [""]
                 attributes["graph.node.id"] = Clean(own)
                 if above:
                     attributes["graph.node.parent_id"] = Clean(above[-1])
-            index = _index(path)
             return Kind("node", _read(inputs), attributes, None if index is None else f"{name}[{index}]")
         if "ls_integration" in metadata and _called_by_graph():
             return Kind("workflow", _graph_inputs(inputs), {})
@@ -190,13 +192,11 @@ def _called_by_graph() -> bool:
     return False
 
 
-def _index(path: tuple[Any, ...]) -> int | None:
-    """The index of a `Send` or of a task's call, from `("__pregel_push", ..., index, is_call)`."""
-    if path and path[0] == "__pregel_push":
-        for part in reversed(path):
-            if part.__class__ is int:
-                return part
-    return None
+@functools.lru_cache(maxsize=4096)
+def _path(path: tuple[Any, ...]) -> tuple[str, int | None]:
+    """A task's path as text, and the index of a `Send` or of a call: `("__pregel_push", ..., index, is_call)`."""
+    sent = bool(path) and path[0] == "__pregel_push"
+    return _path_text(path), next((part for part in reversed(path) if sent and part.__class__ is int), None)
 
 
 def _path_text(path: tuple[Any, ...]) -> str:

@@ -38,7 +38,9 @@ SPAN = (
     "end_segment",
     "end_offset",
 )
-EDGE = ("src", "dst", "relation", "start", "end", "evidence", "source_start", "source_end", "info")
+EDGE = ("src", "dst", "relation", "start", "evidence", "end", "source_start", "source_end", "info")
+_DECLARED = int(Evidence.DECLARED)
+_WHOLE = -1  # the start of an edge that is about no range of a text
 
 
 class Rows:
@@ -61,7 +63,8 @@ class Rows:
         self.new_nodes: dict[int, list[Any]] = {}
         self.new_spans: dict[int, list[Any]] = {}
         self.span_ends: list[dict[str, Any]] = []
-        self.edges: dict[tuple[int, int, int, int], tuple[Any, ...]] = {}
+        self.edges: dict[tuple[int, int, int, int], tuple[Any, ...]] = {}  # by what tells edges apart: the rest
+        self.plain: set[tuple[int, int, int, int]] = set()  # edges that only were declared
         self.leaves: set[tuple[bytes, int]] = set()
         self.members: list[tuple[int, int, int]] = []
         self.blobs: list[tuple[bytes, int, int]] = []
@@ -233,20 +236,15 @@ class Rows:
         """An edge from effect to cause. `at` is the range in the effect's text, `source` the range in the cause's."""
         if src == dst or self.muted:
             return
-        start, end = at if at else (-1, None)
-        key = (src, dst, int(relation), start)
-        if key not in self.edges:
-            self.edges[key] = (
-                src,
-                dst,
-                int(relation),
-                start,
-                end,
-                int(evidence),
-                source[0] if source else None,
-                source[1] if source else None,
-                _pack(info) if info else None,
-            )
+        start, end = at if at else (_WHOLE, None)
+        key = (src, dst, +relation, start)  # the plain number of an enum's member
+        if key in self.plain or key in self.edges:
+            return
+        if evidence is Evidence.DECLARED and end is None and source is None and not info:
+            self.plain.add(key)
+        else:
+            first, last = source if source else (None, None)
+            self.edges[key] = (+evidence, end, first, last, _pack(info) if info else None)
 
     def flush(self) -> None:
         """Write what was collected."""
@@ -255,7 +253,8 @@ class Rows:
         catalog.insert(connection, catalog.word, ("id", "text"), self.new_words)
         catalog.insert(connection, catalog.node, NODE, self.new_nodes.values())
         catalog.insert(connection, catalog.span, SPAN, self.new_spans.values())
-        catalog.insert(connection, catalog.edge, EDGE, self.edges.values())
+        catalog.insert(connection, catalog.edge, EDGE[:5], [(*key, _DECLARED) for key in self.plain])
+        catalog.insert(connection, catalog.edge, EDGE, [key + rest for key, rest in self.edges.items()])
         catalog.insert(connection, catalog.leaf, ("text", "node"), self.leaves)
         catalog.insert(connection, catalog.member, ("container", "position", "node"), self.members)
         catalog.insert(connection, catalog.blob, ("digest", "segment", "offset"), self.blobs)

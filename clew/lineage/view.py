@@ -83,7 +83,7 @@ class SpanView:
     end_ns: int | None
     _session: str | None = dataclasses.field(repr=False)
     _store: Store = dataclasses.field(repr=False)
-    _place: tuple[int, int | None, int | None, int | None] = dataclasses.field(repr=False)
+    _place: list[Any] = dataclasses.field(repr=False)
 
     @cached_property
     def _records(self) -> tuple[SpanStart | None, SpanEnd | None]:
@@ -179,6 +179,25 @@ class SpanView:
         return found
 
 
+_span, _run = catalog.span.c, catalog.run.c
+_SPAN_COLUMNS = (
+    _span.span_id,
+    _span.trace_id,
+    _span.parent_id,
+    _run.run_id,
+    _span.name,
+    _span.kind,
+    _span.status,
+    _span.start_ns,
+    _span.end_ns,
+    _run.session,
+    _span.segment,  # from here on its place in the log
+    _span.start_offset,
+    _span.end_segment,
+    _span.end_offset,
+)
+
+
 def segment_states(connection: Connection) -> dict[int, str]:
     """Segment -> whether its writer lives: "alive", "dead", "unknown"."""
     rows = connection.execute(sa.select(catalog.segment.c.id, catalog.segment.c.header))
@@ -225,30 +244,29 @@ def span_views(store: Store, connection: Connection, run: int | None, *, only: i
     """Spans in the order they began."""
     table = catalog.span
     words = {row[0]: row[1] for row in connection.execute(sa.select(catalog.word))}
-    query = sa.select(table, catalog.run.c.run_id, catalog.run.c.session).join(
-        catalog.run, catalog.run.c.id == table.c.run
-    )
+    query = sa.select(*_SPAN_COLUMNS).join(catalog.run, catalog.run.c.id == table.c.run)
     if only is not None:
         query = query.where(table.c.id == only)
     elif run is not None:
         query = query.where(table.c.run.in_(run_tree(connection, run)))
     states = segment_states(connection)
+    rows = connection.execute(query.order_by(table.c.start_ns, table.c.id)).all()
     return [
         SpanView(
-            row.span_id.hex(),
-            row.trace_id.hex(),
-            row.parent_id.hex() if row.parent_id else None,
-            row.run_id.hex(),
-            words[row.name],
-            words[row.kind],
-            shown_status(row.status, row.segment, states),
-            row.start_ns,
-            row.end_ns,
-            row.session,
+            span_id.hex(),
+            trace_id.hex(),
+            parent_id.hex() if parent_id else None,
+            run_id.hex(),
+            words[name],
+            words[kind],
+            shown_status(status, place[0], states),
+            start_ns,
+            end_ns,
+            session,
             store,
-            (row.segment, row.start_offset, row.end_segment, row.end_offset),
+            place,
         )
-        for row in connection.execute(query.order_by(table.c.start_ns, table.c.id))
+        for span_id, trace_id, parent_id, run_id, name, kind, status, start_ns, end_ns, session, *place in rows
     ]
 
 

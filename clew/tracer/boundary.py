@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from typing import Any, Protocol, TypeVar
 
 from opentelemetry import context as otel_context
+from opentelemetry.context import Context
 
 from clew.store.digest import Digest, Domain, digest
 from clew.tracer import context, init
@@ -306,7 +307,7 @@ def _serve(tracer: init.Tracer, call: Call) -> Any:
 def _enter(call: Call) -> Any:
     here = otel_context.get_current()
     opened: tuple[Any, ...] = here.get(_OPEN) or ()  # type: ignore[assignment]
-    inner = otel_context.set_value(_OPEN, (*opened, call.key), here)
+    inner = Context({**here, _OPEN: (*opened, call.key)})
     if call.run_key is not None:
         _open_calls.add(call.key)
     return otel_context.attach(context.entered(call.span, inner) if call.span is not None else inner)

@@ -17,7 +17,7 @@ from clew.store.log import Log, blob_frame, framed
 from clew.store.record import Artifact, Slot
 from clew.tracer import chunks
 from clew.tracer.credential import names_a_secret
-from clew.tracer.memo import Content, ItemMemo, content_of
+from clew.tracer.memo import Content, ItemMemo, ListMemo, content_of
 from clew.tracer.secret import SecretRegistry
 
 Given = tuple[Any, ...]  # (role, kind, value[, name[, info]])
@@ -61,6 +61,7 @@ class Gate:
         self.names: dict[str, str] = {}
         self.innocent: set[str] = set()  # names that do not say that what stands under them is secret
         self.items = ItemMemo()
+        self.lists = ListMemo(self.items.classes)
         self.links: dict[tuple[bytes, bytes], bytes] = {}
         self._lock = threading.Lock()
         self.secrets = cleaner.secrets
@@ -105,6 +106,7 @@ class Gate:
         """Forget what was written (after a fork, or when the log was lost): it will be written again."""
         self.known, self.texts, self.inlines, self.items, self.links = set(), {}, {}, ItemMemo(), {}
         self.names, self.clean_lists = {}, set()
+        self.lists = ListMemo(self.items.classes)
         self.text_chars = 0
 
     def commit(self, batch: Batch) -> None:
@@ -292,9 +294,15 @@ class Batch:
         """The digest of a list, each item captured on its own."""
         if type(values) is not list:
             values = list(values)
+        if not values:
+            return _EMPTY
+        gate, own = self.gate, self.links
+        known, content = gate.lists.look(values)
+        if known is not None:
+            return known
+        given = values
         if len(values) > 1 and not _JOINABLE.isdisjoint(map(type, values)):
             values = self._joined(values)
-        gate, own = self.gate, self.links
         seen, texts, written = gate.items.of, gate.texts, gate.links
         current = _EMPTY
         for value in values:
@@ -304,15 +312,20 @@ class Batch:
                 domain, item = _VALUE, known
             else:
                 domain, item = self._part(value)
+                content = None
             step = (current, item)
             if step in written:
                 current = written[step]
-            elif step in own:
+                continue
+            content = None  # it is remembered when all of it is in the log
+            if step in own:
                 current = own[step]
             else:
                 data = chain.link_bytes(current, domain, item)
                 current = own[step] = raw_digest(_CHAIN, data)
                 self._put(_CHAIN, current, data)
+        if content is not None and values is given:
+            gate.lists.keep(given, content, current)
         return current
 
     def slot(self, given: Given) -> Slot:

@@ -5,7 +5,7 @@ Threads and executors carry it through opentelemetry-instrumentation-threading, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from clew.tracer.span import OpenSpan
 
 _KEY = otel_context.create_key("clew-span")
+(_CURRENT,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())  # under which OpenTelemetry keeps its own
 
 
 def enclosing(context: Context | None = None) -> OpenSpan | None:
@@ -32,18 +33,19 @@ def parent_here(owner: OpenSpan | None) -> trace.Span:
     That is the user's own span, if one is open inside `owner` at this place; else `owner`; with no owner, whatever is
     current.
     """
-    current = trace.get_current_span()
     if owner is None:
-        return current
-    if current is owner.otel or current is trace.INVALID_SPAN or current.__class__ is LightSpan:
+        return trace.get_current_span()
+    here = otel_context.get_current()
+    if here.get(_CURRENT).__class__ is LightSpan or here.get(_KEY) is not owner:
         return owner.otel  # a light span is none of the user's
-    return current if current.get_span_context().is_valid and enclosing() is owner else owner.otel
+    current = trace.get_current_span(here)
+    return current if current.get_span_context().is_valid else owner.otel
 
 
-def entered(span: OpenSpan, base: Context | None = None) -> Context:
+def entered(span: OpenSpan, base: Mapping[str, object] | None = None) -> Context:
     """A context in which `span` is current."""
     here = otel_context.get_current() if base is None else base
-    return trace.set_span_in_context(span.otel, Context({**here, _KEY: span}))
+    return Context({**here, _KEY: span, _CURRENT: span.otel})
 
 
 @contextmanager

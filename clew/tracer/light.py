@@ -18,7 +18,7 @@ from opentelemetry.trace.span import TraceState
 from opentelemetry.trace.status import Status, StatusCode
 from opentelemetry.util.types import AnyValue, Attributes
 
-from clew.tracer.identifier import new_id
+from clew.tracer.identifier import new_span_id, new_trace_id
 from clew.tracer.sampler import plain_state
 
 RANDOM_FLAG = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
@@ -53,7 +53,7 @@ class LightSpan(trace.Span):
     def __init__(self, name: str, trace_id: bytes, flags: int, state: TraceState | None) -> None:
         self.name = name
         self.trace_id = trace_id
-        self.span_id = new_id(8)
+        self.span_id = new_span_id()
         self.flags = flags
         self.state = state
         self.start_time = time_ns()
@@ -70,7 +70,7 @@ class LightSpan(trace.Span):
         if above.is_valid:
             trace_id = above.trace_id.to_bytes(16, "big")
             return cls(name, trace_id, above.trace_flags & _KNOWN_FLAGS, plain_state(above.trace_state))
-        return cls(name, new_id(16), _ROOT_FLAGS, None)
+        return cls(name, new_trace_id(), _ROOT_FLAGS, None)
 
     def get_span_context(self) -> SpanContext:
         context = self._context

@@ -17,7 +17,7 @@ from langchain_core.messages import HumanMessage
 from clew.store.digest import text_digest
 from clew.store.encoding import encode_key
 from clew.tracer import memo as memos
-from clew.tracer.memo import ItemMemo, content_of
+from clew.tracer.memo import ItemMemo, ListMemo, content_of
 
 
 class Item:
@@ -96,6 +96,8 @@ def test_no_item_is_kept_alive_and_its_id_may_be_used_again() -> None:
         np.zeros(1),
         np.bool_(1),
         array.array("d", [0.0]),
+        b"",
+        [{"deep": (bytearray(b"x"),)}],
     ],
 )
 def test_an_item_that_holds_more_than_plain_values_is_read_each_time(odd: Any) -> None:
@@ -119,9 +121,9 @@ def test_what_has_no_fields_or_takes_no_weak_reference_is_not_remembered() -> No
 
 
 def test_an_item_of_equal_content_is_known_too() -> None:
-    memo, item = ItemMemo(), Item(text="a" * 100, meta={"n": [1, 2.5, None, True], "t": (1, b"x")})
+    memo, item = ItemMemo(), Item(text="a" * 100, meta={"n": [1, 2.5, None, True], "t": (1, "x")})
     keep(memo, item)
-    again = Item(text="a" * 100, meta={"n": [1, 2.5, None, True], "t": (1, b"x")})
+    again = Item(text="a" * 100, meta={"n": [1, 2.5, None, True], "t": (1, "x")})
     assert memo.alike(content_of(again)) == DIGEST
 
 
@@ -192,3 +194,61 @@ def test_contents_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) 
     long = content_of(Item(text="x" * 100_000))
     assert long is not None
     assert len(long[1]) == 32
+
+
+def met(memo: ListMemo, values: list[Any]) -> bytes | None:
+    """What a list memo answers; it is told the digest of the list's items where it wants to know."""
+    known, content = memo.look(values)
+    if known is None and content is not None:
+        memo.keep(values, content, digest_of(values))
+    return known
+
+
+def digest_of(values: list[Any]) -> bytes:
+    return text_digest(repr([(type(one), one if type(one) is str else one.__dict__) for one in values]))
+
+
+def test_a_list_is_known_the_third_time_it_is_met_until_something_in_it_changes() -> None:
+    memo, item = ListMemo({Item}), Item(a=[1], text="x")
+    values = ["text", item]
+    assert [met(memo, values) for _ in range(4)] == [None, None, digest_of(values), digest_of(values)]
+    for change in (
+        lambda: values.append("more"),
+        lambda: values.reverse(),
+        lambda: item.__dict__["a"].append(True),
+        lambda: item.__dict__["a"].__setitem__(0, True),
+        lambda: values.__setitem__(0, Other(a=[1], text="x")),
+        values.clear,
+    ):
+        change()
+        assert met(memo, values) is None
+        assert met(memo, values) in (None, digest_of(values))
+
+
+def test_a_list_that_another_thread_changes_while_it_is_digested_is_not_remembered() -> None:
+    memo, values = ListMemo(set()), ["a"]
+    memo.look(values)
+    _, content = memo.look(values)
+    assert content is not None
+    before = digest_of(values)
+    values.append("b")
+    memo.keep(values, content, before)
+    assert memo.look(values)[0] is None
+
+
+@pytest.mark.parametrize("odd", [1, None, b"x", Text("x"), ["x"], Other(), HumanMessage("hi", more=1)])
+def test_a_list_with_anything_but_texts_and_remembered_items_is_looked_at_each_time(odd: Any) -> None:
+    memo, values = ListMemo({Item, HumanMessage}), ["a", odd]
+    assert [memo.look(values) for _ in range(3)] == [(None, None)] * 3
+
+
+def test_lists_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memos, "_LISTS", 8)
+    memo, lists = ListMemo(set()), [[str(number)] for number in range(50)]
+    for values in lists:
+        met(memo, values)
+    assert len(memo._kept) <= 8
+    long = ["x" * 100_000]
+    assert [met(memo, long) for _ in range(3)] == [None, None, digest_of(long)]
+    ((_, content), _) = memo._kept[id(long)] or (([], b""), b"")
+    assert len(content) == 32

@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode, TraceFlags
 from opentelemetry.trace.span import TraceState
 
+from clew.tracer import identifier
 from clew.tracer.identifier import IdGenerator
 from clew.tracer.provider import Provider
 
@@ -75,10 +76,24 @@ def test_ids_ignore_random_seed() -> None:
 
 
 def test_an_id_is_never_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    draws = [bytes(8), (7).to_bytes(8, "big"), bytes(16), (9).to_bytes(16, "big")]
+    numbers, draws = [0, 7], [bytes(16), (9).to_bytes(16, "big")]
+    monkeypatch.setattr(identifier._own, "getrandbits", lambda bits: numbers.pop(0))
     monkeypatch.setattr("os.urandom", lambda size: draws.pop(0))
     assert IdGenerator().generate_span_id() == 7
     assert IdGenerator().generate_trace_id() == 9
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_draws_ids_of_its_own() -> None:
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(writing, identifier.new_span_id())
+        os._exit(0)
+    own = identifier.new_span_id()
+    os.waitpid(child, 0)
+    assert os.read(reading, 8) != own
+    os.close(reading)
+    os.close(writing)
 
 
 def test_roots_after_the_same_seed_are_different_traces(provider: Provider) -> None:

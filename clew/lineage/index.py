@@ -61,7 +61,6 @@ class Indexer(Runs):
             return 0
         except StoreFormatError:  # cut short: no reason to refuse what the others hold; `clew doctor` names it
             return 0
-        count = 0
         try:
             if known is not None and file.size <= known[1] and not file.sealed:
                 return 0
@@ -71,26 +70,33 @@ class Indexer(Runs):
                         catalog.segment.c.stem == stem.name
                     )
                 ).first()
-            number, done, state = (row[0], row[1], row[2]) if row is not None else (0, 0, "")
-            damaged: list[int] = []
-            frames: list[Frame] = []
-            size = 0
-            for frame in file.frames(done, damaged):
-                frames.append(frame)
-                size += len(frame.payload)
-                if len(frames) >= _BATCH or size > 32 << 20:
-                    number = self._batch(stem, number, frames, None)
-                    count += len(frames)
-                    if self._stopped():
-                        return count
-                    frames, size = [], 0
-            state_now = "sealed" if file.sealed else "open"
-            if frames or number == 0 or state != state_now:
-                number = self._batch(stem, number, frames, state_now if number or frames else None, damaged)
-                count += len(frames)
-            self._segments[stem.name] = (number, frames[-1].end if frames else max(done, file.size), state_now)
+                connection.rollback()  # but stay: when its last connection closes, SQLite folds the write-ahead log
+                number, done, state = (row[0], row[1], row[2]) if row is not None else (0, 0, "")
+                return self._frames(file, number, done, state)
         finally:
             file.close()
+
+    def _frames(self, file: SegmentFile, number: int, done: int, state: str) -> int:
+        """Index a segment from `done` on, in batches."""
+        count = 0
+        damaged: list[int] = []
+        frames: list[Frame] = []
+        size = 0
+        for frame in file.frames(done, damaged):
+            frames.append(frame)
+            size += len(frame.payload)
+            if len(frames) >= _BATCH or size > 32 << 20:
+                number = self._batch(file.stem, number, frames, None)
+                count += len(frames)
+                if self._stopped():
+                    return count
+                frames, size = [], 0
+        state_now = "sealed" if file.sealed else "open"
+        if frames or number == 0 or state != state_now:
+            number = self._batch(file.stem, number, frames, state_now if number or frames else None, damaged)
+            count += len(frames)
+        end = frames[-1].end if frames else max(done, file.size)
+        self._segments[file.stem.name] = (number, end, state_now)
         return count
 
     def _batch(

@@ -62,7 +62,7 @@ class Gate:
         self.innocent: set[str] = set()  # names that do not say that what stands under them is secret
         self.items = ItemMemo()
         self.lists = ListMemo(self.items.classes)
-        self.links: dict[tuple[bytes, bytes], bytes] = {}
+        self.links: dict[bytes, bytes] = {}
         self._lock = threading.Lock()
         self.secrets = cleaner.secrets
         self.version = self.secrets.version  # of the secrets, when what is remembered was found clean
@@ -165,7 +165,7 @@ class Batch:
         self.clean, self.innocent = gate.inlines, gate.innocent
         self._asked: Any = None  # a value of which the gate does not know this very object
         self._content: tuple[Any, Content | None] = (None, None)  # the last one of which it knows no like
-        self.links: dict[tuple[bytes, bytes], bytes] = {}
+        self.links: dict[bytes, bytes] = {}
         self.complete = True
         self.depth = 0  # lists around the list that is being captured
 
@@ -313,7 +313,7 @@ class Batch:
             else:
                 domain, item = self._part(value)
                 content = None
-            step = (current, item)
+            step = current + item
             if step in written:
                 current = written[step]
                 continue

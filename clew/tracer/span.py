@@ -124,8 +124,8 @@ class OpenSpan:
         self.slots: list[Slot] = []  # what it used when it began: the request of a boundary
         self._ended = False
         self._late: list[Given] = []
-        self._links: list[tuple[bytes, bytes, str]] = []
-        self._pairs: list[Derivation] = []
+        self._links: tuple[tuple[bytes, bytes, str], ...] = ()
+        self._pairs: tuple[Derivation, ...] = ()
         self.opens = run is not None
         if run is not None:
             run.name = tracer.gate.name(run.name)
@@ -183,7 +183,7 @@ class OpenSpan:
 
     def link(self, trace_id: bytes, span_id: bytes, kind: str) -> None:
         """Link the span to another one, such as the attempt before it ("retry_of")."""
-        self._links.append((trace_id, span_id, kind))
+        self._links += ((trace_id, span_id, kind),)
 
     def derive(
         self,
@@ -194,8 +194,8 @@ class OpenSpan:
     ) -> None:
         """Declare item-to-item lineage: pairs of (from digest, to digest, start, end in the `to` text)."""
         if pairs:
-            self._pairs.append(
-                Derivation(self.trace_id, self.span_id, relation, from_kind, to_kind, pairs, self.run.run_id)
+            self._pairs += (
+                Derivation(self.trace_id, self.span_id, relation, from_kind, to_kind, pairs, self.run.run_id),
             )
 
     def attributes(self, values: dict[str, Any]) -> None:
@@ -248,7 +248,7 @@ class OpenSpan:
                     out,
                     more,
                     values,
-                    self._links,
+                    list(self._links),
                     name,
                     batch.complete,
                     events,
@@ -282,7 +282,7 @@ class OpenSpan:
         for link in said.links.copy():
             with guard("link said of a span"):
                 trace_id, span_id = link.trace_id.to_bytes(16, "big"), link.span_id.to_bytes(8, "big")
-                self._links.append((trace_id, span_id, "link"))
+                self.link(trace_id, span_id, "link")
         if said.failed and status == "ok":
             status = "error"
             if said.description:

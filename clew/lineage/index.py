@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,7 @@ class Indexer(Runs):
                     self._ref(entry)
                 case Lost():
                     self._lost(number, frame, entry)
-                case Run() if entry.ended_ns:
+                case Run() if entry.ended_ns and entry.run_id != entry.process_id:
                     self._run_ended(entry)
 
     def _start(self, number: int, frame: Frame, entry: SpanStart) -> None:
@@ -309,7 +309,9 @@ def index_store(
         return indexer.catch_up(stems, stopped=stopped)
 
 
-def writer_state(header: bytes) -> str:
-    """ "alive", "dead" or "unknown": the process that wrote a segment."""
+def writer_state(header: bytes, ended: Container[bytes]) -> str:
+    """ "alive", "ended" (its process run is among those), "dead" or "unknown": the process that wrote a segment."""
     found = record.decode(RecordType.SEGMENT, header)
-    return writer.state(found) if isinstance(found, Segment) else "unknown"
+    if not isinstance(found, Segment):
+        return "unknown"
+    return "ended" if found.process_id in ended else writer.state(found)

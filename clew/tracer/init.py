@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import os
 import threading
@@ -134,10 +135,12 @@ class Tracer:
             _tracers.remove(self)
 
     def seal(self) -> None:
-        """The end of the process: no more background work, the log's segment complete."""
+        """The end of the process: no more background work, the log's segment complete and with the process run's end."""
         self.indexing.stop()
         self.process.wait(2.0)
         self.write_faults()
+        with contextlib.suppress(StoreUnwritable):  # it was removed, say
+            self.log.append_record(self.process_run.record(self.process_id, time.time_ns()))
         with self.faults.guard("sealing the log"):
             self.log.close()
 

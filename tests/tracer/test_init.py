@@ -268,6 +268,28 @@ def test_ending_the_program_seals_the_log_without_being_asked(clean_tracing: Non
     assert [path.suffix for path in (store / "log").iterdir()] == [".zlog"]
 
 
+def test_what_is_open_when_the_program_ends_was_closed_early_and_not_killed(
+    clean_tracing: None, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    program("clew.run('left').__enter__()\nclew.trace('open').__enter__().used('its input')\n", store)
+    with clew.open(store) as reader:
+        assert {(span.name, span.status, span.end_ns) for span in reader.spans()} == {
+            ("left", "closed_early", None),
+            ("open", "closed_early", None),
+        }
+        process, run = sorted(reader.runs(all=True), key=lambda run: run.started_ns)
+        assert (run.status, run.duration_ns) == ("closed_early", None)
+        assert (process.process, process.status) == (True, "ok")
+        assert process.duration_ns is not None  # its end is what tells the one from the other
+
+
+def test_a_store_that_was_removed_is_no_fault_at_the_programs_end(clean_tracing: None, tmp_path: Path) -> None:
+    program(
+        "import shutil\nwith clew.run('run'):\n    pass\nclew.flush(); shutil.rmtree(sys.argv[1])\n", tmp_path / "store"
+    )
+
+
 def test_an_open_store_of_this_process_is_forgotten_when_closed(tracer: Tracer) -> None:
     with Reader(tracer.folder.path) as reader:
         reader.runs()

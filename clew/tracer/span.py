@@ -117,6 +117,10 @@ class OpenSpan:
         """`run` opens a run of which this is the root; `step` is this span's part of the span path, if not `name`."""
         name = tracer.gate.name(name)
         self.tracer = tracer
+        if parent is not None and parent.tracer is not tracer and parent.tracer.folder.path != tracer.folder.path:
+            parent = None  # it stands in another store
+            if run is not None:
+                run.parent = None
         self.kind = kind
         self.name = name
         self.parent = parent

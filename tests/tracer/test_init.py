@@ -69,6 +69,23 @@ def test_after_shutdown_it_may_begin_again_elsewhere(tracer: Tracer, tmp_path: P
             assert [run.name for run in reader.runs()] == [name]
 
 
+def test_what_begins_in_a_second_store_has_no_parent_in_the_first(tracer: Tracer, tmp_path: Path) -> None:
+    with clew.run("first", session="s-1"):
+        clew.shutdown()
+        clew.init("tests", store=tmp_path / "second")
+        with clew.run("second"), clew.trace("work"):
+            pass
+        with clew.trace("alone"):
+            pass
+    with clew.open(tmp_path / "second") as reader:
+        (run,) = reader.runs()
+        assert (run.name, run.session) == ("second", "s-1")
+        assert [span.name for span in reader.spans(run)] == ["second", "work"]
+        assert [span.name for span in reader.spans()] == ["second", "work", "alone"]
+    with clew.open(tracer.folder.path) as reader:
+        assert [(span.name, span.status) for span in reader.spans()] == [("first", "ok")]
+
+
 def test_shutdown_gives_everything_back(clean_tracing: None, tmp_path: Path) -> None:
     before = threading.Thread.start, trace._set_tracer_provider, trace._TRACER_PROVIDER
     for _ in range(3):

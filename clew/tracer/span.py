@@ -87,6 +87,7 @@ class OpenSpan:
         "_late",
         "_links",
         "_pairs",
+        "_process",
         "facts",
         "kind",
         "name",
@@ -127,6 +128,7 @@ class OpenSpan:
         self.facts: dict[str, Any] = {}  # what observers and boundaries tell each other; not recorded
         self.slots: list[Slot] = []  # what it used when it began: the request of a boundary
         self._ended = False
+        self._process = tracer.process_run  # a forked child has another one
         self._late: list[Given] = []
         self._links: list[tuple[bytes, bytes, str]] = []
         self._pairs: list[Derivation] = []
@@ -215,8 +217,11 @@ class OpenSpan:
         error: BaseException | None = None,
         name: str | None = None,
     ) -> None:
-        """End the span. `error` gives the status unless one is named (see `status_of`)."""
-        if self._ended:
+        """End the span. `error` gives the status unless one is named (see `status_of`).
+
+        In a forked child it does nothing to a span of the parent's: it is the parent's to end.
+        """
+        if self._ended or self._process is not self.tracer.process_run:
             return
         self._ended = True
         tracer = self.tracer

@@ -237,6 +237,31 @@ def test_a_fork_is_a_process_run_of_its_own_with_the_facets_of_its_parent(clean_
     assert spans["child"].trace_id == spans["parent"].trace_id  # the child goes on where it was forked
 
 
+def test_a_forked_child_that_leaves_its_parents_blocks_does_not_end_them(clean_tracing: None, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    program(
+        """
+        with clew.run("run") as run, clew.trace("block"):
+            child = os.fork()
+            if child == 0:
+                with clew.trace("own"):
+                    pass
+                sys.exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            with clew.open(sys.argv[1]) as reader:
+                found = {span.name: span.status for span in reader.spans()}
+            assert found == {"run": "running", "block": "running", "own": "ok"}, found
+            run.output("the parent's answer")
+        """,
+        store,
+    )
+    with clew.open(store) as reader:
+        spans = {span.name: span for span in reader.spans()}
+        assert {span.status for span in spans.values()} == {"ok"}
+        assert spans["own"].parent_id == spans["block"].span_id
+        assert [slot.value for slot in spans["run"].generated] == ["the parent's answer"]
+
+
 def test_a_process_pool_that_forks_loses_nothing(clean_tracing: None, tmp_path: Path) -> None:
     store = tmp_path / "store"
     program(

@@ -413,9 +413,10 @@ _PLAIN_NUMBERS = frozenset((float, bool, type(None)))
 _JOINABLE = frozenset((str, bytes))  # of which several together may hold a credential that none holds alone
 _TOLD = frozenset((  # attributes that hold content: where content is not captured, its digest stands there
     "db.query.text", "db.statement", "exception.message", "exception.stacktrace", "gen_ai.completion",
-    "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.prompt", "gen_ai.retrieval.documents",
+    "gen_ai.event.content", "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.prompt", "gen_ai.retrieval.documents",
     "gen_ai.retrieval.query.text", "gen_ai.system_instructions", "gen_ai.tool.call.arguments",
-    "gen_ai.tool.call.result", "gen_ai.tool.definitions", "input.value", "output.value", "retrieval.documents",
+    "gen_ai.tool.call.result", "gen_ai.tool.definitions", "input.value", "metadata", "output.value",
+    "retrieval.documents",
     "tool.parameters",
 ))  # fmt: skip
 _TOLD_BELOW = (

@@ -187,6 +187,9 @@ def test_without_capture_the_store_has_digests_and_joins_but_no_content(clean_tr
         with otel.start_as_current_span("call") as span:
             span.set_attribute("gen_ai.input.messages", PLANTED)
             span.set_attribute("llm.input_messages.0.message.content", PLANTED)
+            span.set_attribute("metadata", f'{{"customer": "{PLANTED}"}}')
+            span.add_event("gen_ai.user.message", {"gen_ai.event.content": PLANTED})
+            span.set_attribute("customer.tier", "gold")
             span.record_exception(ValueError(PLANTED))
         (found,) = look("where is Bucephalus?")
         run.output(tell(found, {"short": "Marengo", "b": [b"Copenhagen"]}))
@@ -202,6 +205,8 @@ def test_without_capture_the_store_has_digests_and_joins_but_no_content(clean_tr
         assert len(spans) == 5
         told = next(span for span in spans if span.name == "tell")
         assert {slot.role for slot in told.used} == {"document", "nested"}
+        call = next(span for span in spans if span.name == "call")
+        assert call.attributes["customer.tier"] == "gold"  # a name of the program's own
     clew.shutdown()
     held = everything(store)
     for word in ("Bucephalus", "Rocinante", "Incitatus", "Bayard", "Marengo", "Copenhagen"):

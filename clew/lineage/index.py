@@ -74,8 +74,10 @@ class Indexer(Runs):
             number, done, state = (row[0], row[1], row[2]) if row is not None else (0, 0, "")
             damaged: list[int] = []
             frames: list[Frame] = []
-            size = 0
+            size, end = 0, file.size
             for frame in file.frames(done, damaged):
+                if frame.offset >= end:  # written since: who writes faster than this reads must not hold up a query
+                    break
                 frames.append(frame)
                 size += len(frame.payload)
                 if len(frames) >= _BATCH or size > 32 << 20:
@@ -88,7 +90,7 @@ class Indexer(Runs):
             if frames or number == 0 or state != state_now:
                 number = self._batch(stem, number, frames, state_now if number or frames else None, damaged)
                 count += len(frames)
-            self._segments[stem.name] = (number, frames[-1].end if frames else max(done, file.size), state_now)
+            self._segments[stem.name] = (number, frames[-1].end if frames else max(done, end), state_now)
         finally:
             file.close()
         return count

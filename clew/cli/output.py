@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from clew.store.decoding import legible
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -53,8 +55,10 @@ def write_json(value: Any) -> None:
 def plain(value: Any) -> Any:
     """A captured value as JSON has it: what JSON lacks becomes an object that names its type."""
     match value:
-        case None | bool() | int() | str():
+        case None | bool() | str():
             return value
+        case int():
+            return value if isinstance(shown := legible(value), int) else {"int": shown}
         case float():
             return value if math.isfinite(value) else {"float": str(value)}
         case dict():

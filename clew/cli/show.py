@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 PREVIEW_CHARS = 100
 STYLE = {"ok": "green", "error": "red", "killed": "red", "running": "yellow", "interrupted": "yellow"}
-UNFINISHED = ("killed", "running", "unknown")
 
 
 def show(
@@ -106,7 +105,7 @@ def _trees(spans: list[SpanView], content: bool) -> list[Any]:
         if above is None:
             tops.append(branch)
         grown[span.span_id] = branch
-        if content or span.status in UNFINISHED:  # of what did not finish, the input is what is left
+        if content or span.end_ns is None:  # of what did not finish, the input is what is left
             for sign, slots in (("used", span.used), ("generated", span.generated)):
                 for slot in slots:
                     branch.add(_slot(sign, slot, content))

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from clew.lineage.closure import chunks, closure, edges_from
 from clew.store import catalog, decoding
 from clew.store.catalog import Relation
-from clew.store.decoding import Code, Reference
+from clew.store.decoding import Code, Reference, printed
 from clew.store.digest import Digest, Domain, text_digest
 from clew.store.errors import ClewError
 from clew.store.store import Store
@@ -184,14 +184,14 @@ def identities(value: Any) -> list[str]:
     """What a document's encoding says about where it is from: its id, then the scalars of its metadata, longest first."""
     if not isinstance(value, dict):
         return []
-    names = [str(value["id"])] if value.get("id") else []
+    names = [printed(value["id"])] if value.get("id") else []
     metadata = value.get("metadata")
     if isinstance(metadata, dict):
         for name, part in metadata.items():
             if isinstance(part, str) and part:
                 names.append(part)
             elif _is_number(part):
-                names.append(f"{name}={part}")  # a number says something only under the same name
+                names.append(f"{printed(name)}={printed(part)}")  # a number says something only under the same name
     return (
         names[:1] + sorted(names[1:], key=len, reverse=True)
         if value.get("id")
@@ -206,7 +206,7 @@ def scalars(fields: dict[str, Any]) -> set[str]:
         if isinstance(part, str) and part:
             names.add(part)
         elif _is_number(part):
-            names.update((f"{name}={part}", str(part)))
+            names.update((f"{printed(name)}={printed(part)}", printed(part)))
     return names
 
 

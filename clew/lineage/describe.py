@@ -14,6 +14,7 @@ from clew.lineage.content import content_text
 from clew.lineage.graph import Node
 from clew.store import catalog, decoding
 from clew.store.catalog import Scope
+from clew.store.decoding import legible, printed
 from clew.store.digest import Digest, Domain
 from clew.store.errors import ClewError
 from clew.store.store import Store
@@ -156,7 +157,9 @@ class Describer:
                     if not text and value.get("tool_calls"):
                         calls = value["tool_calls"]
                         text = ", ".join(
-                            f"{call.get('name')}({call.get('args')})" for call in calls if isinstance(call, dict)
+                            f"{call.get('name')}({printed(call.get('args'))})"
+                            for call in calls
+                            if isinstance(call, dict)
                         )
                 if text is None:
                     text = _short(value)
@@ -220,7 +223,9 @@ class Describer:
             facts["note"] = "content was not copied: the dataset holds digests and a pointer to its source"
         if isinstance(value, dict):
             facts["fields"] = {
-                field: part for field, part in value.items() if isinstance(part, (str, int, float)) and field != "doc"
+                field: legible(part) if isinstance(part, int) else part
+                for field, part in value.items()
+                if isinstance(part, (str, int, float)) and field != "doc"
             }
         place = self.rows.get(number)
         if place is None:
@@ -238,7 +243,7 @@ class Describer:
 
 def _short(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_leaf(part)}" for key, part in list(value.items())[:6]) + "}"
+        return "{" + ", ".join(f"{printed(key)}: {_leaf(part)}" for key, part in list(value.items())[:6]) + "}"
     return _leaf(value)
 
 
@@ -249,4 +254,4 @@ def _leaf(value: Any) -> str:
         return value.type.rpartition(".")[2]
     if isinstance(value, (dict, list)):
         return f"{type(value).__name__}[{len(value)}]"
-    return str(value)[:40]
+    return printed(value)[:40]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,10 @@ class Indexer(Runs):
         count = 0
         damaged: list[int] = []
         frames: list[Frame] = []
-        size = 0
+        size, end = 0, file.size
         for frame in file.frames(done, damaged):
+            if frame.offset >= end:  # written since: who writes faster than this reads must not hold up a query
+                break
             frames.append(frame)
             size += len(frame.payload)
             if len(frames) >= _BATCH or size > 32 << 20:
@@ -95,8 +97,7 @@ class Indexer(Runs):
         if frames or number == 0 or state != state_now:
             number = self._batch(file.stem, number, frames, state_now if number or frames else None, damaged)
             count += len(frames)
-        end = frames[-1].end if frames else max(done, file.size)
-        self._segments[file.stem.name] = (number, end, state_now)
+        self._segments[file.stem.name] = (number, frames[-1].end if frames else max(done, end), state_now)
         return count
 
     def _batch(
@@ -172,7 +173,7 @@ class Indexer(Runs):
                     self._ref(entry)
                 case Lost():
                     self._lost(number, frame, entry)
-                case Run() if entry.ended_ns:
+                case Run() if entry.ended_ns and entry.run_id != entry.process_id:
                     self._run_ended(entry)
 
     def _start(self, number: int, frame: Frame, entry: SpanStart) -> None:
@@ -315,7 +316,9 @@ def index_store(
         return indexer.catch_up(stems, stopped=stopped)
 
 
-def writer_state(header: bytes) -> str:
-    """ "alive", "dead" or "unknown": the process that wrote a segment."""
+def writer_state(header: bytes, ended: Container[bytes]) -> str:
+    """ "alive", "ended" (its process run is among those), "dead" or "unknown": the process that wrote a segment."""
     found = record.decode(RecordType.SEGMENT, header)
-    return writer.state(found) if isinstance(found, Segment) else "unknown"
+    if not isinstance(found, Segment):
+        return "unknown"
+    return "ended" if found.process_id in ended else writer.state(found)

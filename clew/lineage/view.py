@@ -199,16 +199,19 @@ _SPAN_COLUMNS = (
 
 
 def segment_states(connection: Connection) -> dict[int, str]:
-    """Segment -> whether its writer lives: "alive", "dead", "unknown"."""
-    rows = connection.execute(sa.select(catalog.segment.c.id, catalog.segment.c.header))
-    return {row[0]: writer_state(row[1]) for row in rows}
+    """Segment -> what became of its writer: "alive", "ended", "dead", "unknown"."""
+    run, segment = catalog.run.c, catalog.segment.c
+    over = sa.select(run.run_id).where(run.run_id == run.process_id, run.ended_ns.isnot(None))
+    ended = set(connection.execute(over).scalars())
+    return {row[0]: writer_state(row[1], ended) for row in connection.execute(sa.select(segment.id, segment.header))}
 
 
 def shown_status(status: str, segment: int, states: dict[int, str]) -> str:
     """What "running" means when its writer is gone."""
     if status != "running":
         return status
-    return {"dead": "killed", "unknown": "unknown"}.get(states.get(segment, "unknown"), "running")
+    gone = {"ended": "closed_early", "dead": "killed", "unknown": "unknown"}
+    return gone.get(states.get(segment, "unknown"), "running")
 
 
 def run_views(store: Store, connection: Connection, *, everything: bool = False) -> list[RunView]:
@@ -221,8 +224,8 @@ def run_views(store: Store, connection: Connection, *, everything: bool = False)
     for row in connection.execute(query):
         ended = row.ended_ns
         status = shown_status(row.status, row.segment, states)
-        if row.root is None and status == "killed":
-            status = "ok"  # a process run has no end of its own: its process is over
+        if row.root is None and status in ("closed_early", "killed"):
+            status = "ok"  # a process run's end is its process's, and a killed one could not write it
         found.append(
             RunView(
                 row.run_id.hex(),

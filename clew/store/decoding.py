@@ -80,6 +80,23 @@ def decode(data: bytes, resolve: Callable[[Code, Digest], Any] = Reference) -> A
     return unpack(data)
 
 
+def legible(number: int) -> int | str:
+    """`number`, in hexadecimal where it has more digits than Python prints (`sys.set_int_max_str_digits`)."""
+    try:
+        str(number)
+    except ValueError:
+        return hex(number)
+    return number
+
+
+def printed(value: Any) -> str:
+    """`value` as Python prints it; of what holds a number that Python does not print, the type."""
+    try:
+        return str(value)
+    except ValueError:
+        return hex(value) if isinstance(value, int) else f"{type(value).__name__}[…]"
+
+
 def _hashable(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_hashable(part) for part in value)

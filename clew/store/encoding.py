@@ -197,6 +197,8 @@ class _Walk:
                 elif cls in _ITSELF or (cls is int and _MIN_INT <= value <= _MAX_INT):
                     part = value
                 else:
+                    if name not in innocent and cls not in _LEAVES:
+                        value = sink.named(name, value)
                     part = self.plain(value, depth)
                 found[clean[name] if name in clean else sink.inline(name)] = part
         except _NoForm as error:
@@ -251,7 +253,7 @@ def _pairs(walk: _Walk, value: Any, depth: int) -> Any:
     try:
         for pair in value.items():
             key, part = pair
-            if type(key) is str and type(part) is str:
+            if type(key) is str:
                 part = walk.sink.named(key, part)
             parts.append(walk.plain(part, depth + 1))
     except _NoForm as error:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from clew.store.errors import CorruptSegment, StoreFormatError
+from clew.store.errors import CorruptSegment, StoreError, StoreFormatError
 
 if sys.version_info >= (3, 14):
     from compression import zstd as zstd
@@ -63,15 +63,16 @@ class SegmentFile:
     """Reads one segment by logical offset, whichever form it has. Not thread-safe; close when done."""
 
     def __init__(self, stem: Path) -> None:
-        """`stem` is the segment's path without suffix. FileNotFoundError if neither form exists."""
+        """`stem` is the segment's path without suffix. FileNotFoundError if neither form exists, StoreError if it
+        cannot be opened."""
         self.stem = stem
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._starts: list[int] = []
         try:
-            self._fd = os.open(stem.with_name(stem.name + OPEN_SUFFIX), os.O_RDONLY)
+            self._fd = _opened(stem.with_name(stem.name + OPEN_SUFFIX))
             self.sealed = False
         except FileNotFoundError:
-            self._fd = os.open(stem.with_name(stem.name + SEALED_SUFFIX), os.O_RDONLY)
+            self._fd = _opened(stem.with_name(stem.name + SEALED_SUFFIX))
             self.sealed = True
             self._read_table()
 
@@ -201,6 +202,16 @@ class SegmentFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        advice = "make it readable to this user, or move it out of the store to do without what it holds"
+        raise StoreError(f"the log file {path} cannot be read: {error.strerror}; {advice}") from error
 
 
 def seal(stem: Path) -> Path | None:

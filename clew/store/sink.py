@@ -26,8 +26,8 @@ class Sink(Protocol):
     def inline(self, text: str) -> str:
         """A shorter text, about to be inlined: returned as it may be stored (redacted)."""
 
-    def named(self, name: str, text: str) -> str:
-        """A text that stands under a name, which may say that it is secret: returned as it may go on to the others."""
+    def named(self, name: str, value: Any) -> Any:
+        """A value that stands under a name, which may say that it is secret: returned as it may go on to the others."""
 
     def data(self, domain: Domain, data: bytes) -> bytes:
         """Bytes, a tensor or an encoded value."""
@@ -51,8 +51,8 @@ class Digester:
     def inline(self, text: str) -> str:
         return text
 
-    def named(self, name: str, text: str) -> str:
-        return text
+    def named(self, name: str, value: Any) -> Any:
+        return value
 
     def data(self, domain: Domain, data: bytes) -> Digest:
         return digest(domain, data)

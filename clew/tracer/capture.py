@@ -41,7 +41,7 @@ class Cleaner(Protocol):
     @property
     def secrets(self) -> SecretRegistry: ...
     def text(self, text: str) -> str: ...
-    def named(self, name: str, text: str) -> str: ...
+    def named(self, name: str, value: Any) -> Any: ...
     def data(self, data: bytes) -> bytes: ...
 
 
@@ -93,14 +93,14 @@ class Gate:
         names[name] = clean = storable(self.cleaner.text(name))
         return clean
 
-    def named(self, name: str, text: str) -> str:
-        """`text` as it may go on where it stands under `name`: a name can say that it is secret."""
+    def named(self, name: str, value: Any) -> Any:
+        """`value` as it may go on where it stands under `name`: a name can say that it is secret."""
         if names_a_secret(name):
-            return self.cleaner.named(name, text)
+            return self.cleaner.named(name, value)
         if len(self.innocent) >= _NAMES:
             self.innocent.clear()
         self.innocent.add(name)
-        return text
+        return value
 
     def forget(self) -> None:
         """Forget what was written (after a fork, or when the log was lost): it will be written again."""
@@ -194,8 +194,8 @@ class Batch:
             memo[text] = clean
         return clean
 
-    def named(self, name: str, text: str) -> str:
-        return text if name in self.gate.innocent else self.gate.named(name, text)
+    def named(self, name: str, value: Any) -> Any:
+        return value if name in self.gate.innocent else self.gate.named(name, value)
 
     def data(self, domain: Domain, data: bytes) -> bytes:
         if domain is Domain.BYTES:
@@ -332,14 +332,15 @@ class Batch:
         """A slot of a span from (role, kind, value[, name[, info]])."""
         role, kind, value = given[0], given[1], given[2]
         gate = self.gate
-        if type(value) is str:
-            if role not in gate.innocent:
-                value = gate.named(role, value)
-            domain, name = _TEXT, gate.texts.get(value) or self.text(value)
-        elif type(value) is tuple and _named(value):
+        if type(value) is tuple and _named(value):
             domain, name = value
         else:
-            domain, name = self._part(value)
+            if role not in gate.innocent:
+                value = gate.named(role, value)
+            if type(value) is str:
+                domain, name = _TEXT, gate.texts.get(value) or self.text(value)
+            else:
+                domain, name = self._part(value)
         if len(given) == 3:
             return Slot(role, kind, _NUMBER[domain], name)
         label = gate.name(given[3]) if given[3] else None
@@ -359,7 +360,7 @@ class Batch:
                 continue
             if type(key) is not str:  # somebody else's: OpenTelemetry checks them only where somebody exports
                 key = str(key)
-            if key not in innocent and type(value) is str:
+            if key not in innocent:
                 value = self.gate.named(key, value)
             key = memo[key] if key in memo else self.gate.name(key)
             if not self.content and (key in _TOLD or key.startswith(_TOLD_BELOW)):
@@ -390,9 +391,10 @@ class Batch:
             if depth < 8 and isinstance(value, (list, tuple)):
                 return [self.plain(one, depth + 1) for one in value]
             if depth < 8 and isinstance(value, dict):
+                gate, innocent = self.gate, self.gate.innocent
                 return {
-                    self.gate.name(str(key)): self.plain(
-                        self.named(key, one) if key.__class__ is str and one.__class__ is str else one, depth + 1
+                    gate.name(str(key)): self.plain(
+                        one if key in innocent or type(key) is not str else gate.named(key, one), depth + 1
                     )
                     for key, one in value.items()
                 }
@@ -424,9 +426,10 @@ _PLAIN_NUMBERS = frozenset((float, bool, type(None)))
 _JOINABLE = frozenset((str, bytes))  # of which several together may hold a credential that none holds alone
 _TOLD = frozenset((  # attributes that hold content: where content is not captured, its digest stands there
     "db.query.text", "db.statement", "exception.message", "exception.stacktrace", "gen_ai.completion",
-    "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.prompt", "gen_ai.retrieval.documents",
+    "gen_ai.event.content", "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.prompt", "gen_ai.retrieval.documents",
     "gen_ai.retrieval.query.text", "gen_ai.system_instructions", "gen_ai.tool.call.arguments",
-    "gen_ai.tool.call.result", "gen_ai.tool.definitions", "input.value", "output.value", "retrieval.documents",
+    "gen_ai.tool.call.result", "gen_ai.tool.definitions", "input.value", "metadata", "output.value",
+    "retrieval.documents",
     "tool.parameters",
 ))  # fmt: skip
 _TOLD_BELOW = (

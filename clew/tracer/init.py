@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import os
 import threading
@@ -134,10 +135,12 @@ class Tracer:
             _tracers.remove(self)
 
     def seal(self) -> None:
-        """The end of the process: no more background work, the log's segment complete."""
+        """The end of the process: no more background work, the log's segment complete and with the process run's end."""
         self.indexing.stop()
         self.process.wait(2.0)
         self.write_faults()
+        with contextlib.suppress(StoreUnwritable):  # it was removed, say
+            self.log.append_record(self.process_run.record(self.process_id, time.time_ns()))
         with self.faults.guard("sealing the log"):
             self.log.close()
 
@@ -170,9 +173,11 @@ def init(
     """Start tracing in this process.
 
     `store` is a folder (default: the variable CLEW_STORE, else `./.clew`), made if it is not there. `capture=False`
-    keeps digests and structure, and no content. `enabled=False`, or CLEW_DISABLED=1, makes clew do nothing at all.
-    Calling again with equal arguments does nothing; with others it is `AlreadyInitialized`. A store that cannot be
-    written does not stop the program: tracing is off and the reason is logged.
+    keeps digests and structure, and no content; in clear stay names, ids, seeds, numbers and parameters, error types, and
+    attributes that the program or another library says under names of its own (docs/design/spans.md has the list).
+    `enabled=False`, or CLEW_DISABLED=1, makes clew do nothing at all. Calling again with equal arguments does nothing;
+    with others it is `AlreadyInitialized`. A store that cannot be written does not stop the program: tracing is off and
+    the reason is logged.
     """
     global _disabled
     with _lock:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from threading import Lock
+from typing import Any
 
 from blake3 import blake3
 
@@ -21,9 +22,10 @@ _PLACEHOLDER = re.compile("secret:[0-9a-f]{32}")
 _MADE_ID = re.compile(r"(?:(?:lc_)?run-{1,2})?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:-\d{1,4})?").fullmatch
 """Ids that frameworks make by the thousand: no pattern finds anything in a bare UUID."""
 
-_RULES = "clew-redaction/1"
+_RULES = "clew-redaction/2"
 """Changes with the rules that are not patterns: disguises, judgement of values, merging."""
 
+_LISTS = 8  # around what is secret by the name of its place
 _DEPTH = 3  # base64 in percent escapes in JSON is real; deeper is a matryoshka
 _CONTEXT = 40  # characters before a solid stretch that its patterns may begin in: "Bearer ", "--api-key "
 # Leaps over SOLID_LENGTH characters and walks back to the last space among them: a tenth of the cost of a scan.
@@ -87,23 +89,36 @@ class Redactor:
             return text
         return self._redact(text, "utf-8")
 
-    def named(self, name: str, text: str) -> str:
-        """As `text`, for a text that stands alone and is secret by the name of its place: `{"api_key": text}`."""
+    def named(self, name: str, value: Any, depth: int = 0) -> Any:
+        """`value` without what is secret by the name of its place: `{"api_key": text}`.
+
+        That is a text, bytes, or those in a list or tuple. The same object where nothing is.
+        """
+        if isinstance(value, str):
+            text = str.__str__(value)
+            clean = self._named(name, text, "utf-8")
+            return value if clean is text else clean
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            text, encoding = _read(bytes(value))
+            clean = self._named(name, text, encoding)
+            return value if clean is text else clean.encode(encoding)
+        if isinstance(value, (list, tuple)) and depth < _LISTS:
+            parts = [self.named(name, part, depth + 1) for part in value]
+            if any(part is not one for part, one in zip(parts, value, strict=True)):
+                return tuple(parts) if isinstance(value, tuple) else parts
+        return value
+
+    def _named(self, name: str, text: str, encoding: str) -> str:
         if (span := named_span(name, text)) is None:
-            return self.text(text)
+            return self._redact(text, encoding)
         start, end = span
         with self._lock:
             self._count += 1
-        return text[:start] + self._placeholder(text[start:end], "utf-8") + text[end:]
+        return text[:start] + self._placeholder(text[start:end], encoding) + text[end:]
 
     def data(self, data: bytes) -> bytes:
         """As `text`, for bytes: UTF-8 where they are that, else every byte is read as one character."""
-        encoding = "utf-8"
-        try:
-            text = data.decode()
-        except UnicodeDecodeError:
-            encoding = "latin-1"
-            text = data.decode(encoding)
+        text, encoding = _read(data)
         redacted = self._redact(text, encoding)
         return data if redacted is text else redacted.encode(encoding)
 
@@ -178,6 +193,13 @@ class Redactor:
                     else:
                         found.append((start, end, secret))
                     start = text.find(spelling, end)
+
+
+def _read(data: bytes) -> tuple[str, str]:
+    try:
+        return data.decode(), "utf-8"
+    except UnicodeDecodeError:
+        return data.decode("latin-1"), "latin-1"
 
 
 def _stretches(text: str) -> list[tuple[int, int]]:

@@ -87,6 +87,7 @@ class OpenSpan:
         "_late",
         "_links",
         "_pairs",
+        "_process",
         "facts",
         "kind",
         "name",
@@ -117,12 +118,17 @@ class OpenSpan:
         """`run` opens a run of which this is the root; `step` is this span's part of the span path, if not `name`."""
         name = tracer.gate.name(name)
         self.tracer = tracer
+        if parent is not None and parent.tracer is not tracer and parent.tracer.folder.path != tracer.folder.path:
+            parent = None  # it stands in another store
+            if run is not None:
+                run.parent = None
         self.kind = kind
         self.name = name
         self.parent = parent
         self.facts: dict[str, Any] = {}  # what observers and boundaries tell each other; not recorded
         self.slots: list[Slot] = []  # what it used when it began: the request of a boundary
         self._ended = False
+        self._process = tracer.process_run  # a forked child has another one
         self._late: list[Given] = []
         self._links: tuple[tuple[bytes, bytes, str], ...] = ()
         self._pairs: tuple[Derivation, ...] = ()
@@ -211,8 +217,11 @@ class OpenSpan:
         error: BaseException | None = None,
         name: str | None = None,
     ) -> None:
-        """End the span. `error` gives the status unless one is named (see `status_of`)."""
-        if self._ended:
+        """End the span. `error` gives the status unless one is named (see `status_of`).
+
+        In a forked child it does nothing to a span of the parent's: it is the parent's to end.
+        """
+        if self._ended or self._process is not self.tracer.process_run:
             return
         self._ended = True
         tracer = self.tracer

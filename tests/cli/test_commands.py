@@ -142,6 +142,37 @@ def test_show_an_artifact_is_what_is_known_of_it(store: Path) -> None:
     assert shown["value"]["id"] == "r2"
 
 
+LONG_NUMBERS = """
+import sys, clew
+clew.init("docs-qa", store=sys.argv[1])
+rows = [{"size": 10**5000, "text": f"Paragraph {i} of the handbook, which says what is due."} for i in range(2)]
+documents = list(clew.dataset("numbers", rows, text="text").documents())
+documents.append(clew.Document(documents[1].text, {"size": 10**5000}))
+
+@clew.trace("search", kind="retriever")
+def search(number):
+    return documents
+
+with clew.run("long") as run:
+    run.output(search(10**5000)[0].text)
+    run.output(10**5000, "number")
+    run.output({10**5000: (10**5000,)}, "pair")
+print(len(clew.why(run)._repr_html_()))
+"""
+
+
+def test_a_number_of_more_digits_than_python_prints_is_shown_in_hexadecimal(store: Path) -> None:
+    finished = bed.program(LONG_NUMBERS, store)
+    assert finished.returncode == 0, finished.stderr
+    outputs = asked("show", "long", "--content", store=store)["spans"][0]["generated"]
+    number = {"int": hex(10**5000)}
+    assert [output["value"] for output in outputs[1:]] == [number, {"items": [[number, [number]]]}]
+    assert hex(10**5000)[:1000] in told("show", "long", "--content", store=store)
+    assert f"“{hex(10**5000)[:40]}”" in told("why", "long", store=store)
+    rows = [node for node in asked("why", "long", store=store)["nodes"].values() if node["kind"] == "row"]
+    assert rows[0]["detail"]["fields"]["size"] == hex(10**5000)
+
+
 def test_a_killed_run_is_shown_with_its_input(store: Path) -> None:
     assert bed.program(bed.KILLED, store).returncode == -9
     run = asked("runs", store=store)[0]

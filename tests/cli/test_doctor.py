@@ -150,6 +150,16 @@ def test_a_segment_cut_short_is_named_and_stops_nothing_else(store: Path) -> Non
     assert len(json.loads(clew("runs", "--json", "--store", str(store)).stdout)) == 3
 
 
+def test_a_log_file_that_cannot_be_opened_is_named_with_what_to_do(store: Path) -> None:
+    (path,) = (store / "log").glob(f"*{SEALED_SUFFIX}")
+    path.unlink()
+    path.symlink_to(path)  # to root, a file without permissions is readable
+    said = f"the log file {path} cannot be read: Too many levels of symbolic links; make it readable"
+    finished = clew("runs", "--store", str(store))
+    assert (finished.returncode, finished.stdout) == (1, "")
+    assert finished.stderr.startswith(f"clew: {said}")
+
+
 @contextlib.contextmanager
 def mounted(folder: Path, size: str) -> Iterator[None]:
     folder.mkdir()

@@ -177,6 +177,22 @@ def test_a_lock_has_one_holder_at_a_time_and_is_free_when_it_dies(
         assert got is True
 
 
+def test_indexing_ends_though_a_writer_is_faster(folder: Folder, store: Store) -> None:
+    log = Log(folder.log, process_id=b"P" * 16)
+    batch = [framed(Lost(number, {})) for number in range(index._BATCH)]
+    log.append(batch)
+    meanwhile = iter([[], batch, batch, batch])  # before the segment is opened, and after each batch of it
+
+    def stopped() -> bool:
+        for frame in next(meanwhile, []):
+            log.append([frame])
+        return False
+
+    assert Indexer(store).catch_up(segment.stems(folder.log), stopped=stopped) == 1 + len(batch)
+    assert Indexer(store).catch_up(segment.stems(folder.log)) == len(batch)
+    log.close()
+
+
 # -- closure
 
 

@@ -69,6 +69,23 @@ def test_after_shutdown_it_may_begin_again_elsewhere(tracer: Tracer, tmp_path: P
             assert [run.name for run in reader.runs()] == [name]
 
 
+def test_what_begins_in_a_second_store_has_no_parent_in_the_first(tracer: Tracer, tmp_path: Path) -> None:
+    with clew.run("first", session="s-1"):
+        clew.shutdown()
+        clew.init("tests", store=tmp_path / "second")
+        with clew.run("second"), clew.trace("work"):
+            pass
+        with clew.trace("alone"):
+            pass
+    with clew.open(tmp_path / "second") as reader:
+        (run,) = reader.runs()
+        assert (run.name, run.session) == ("second", "s-1")
+        assert [span.name for span in reader.spans(run)] == ["second", "work"]
+        assert [span.name for span in reader.spans()] == ["second", "work", "alone"]
+    with clew.open(tracer.folder.path) as reader:
+        assert [(span.name, span.status) for span in reader.spans()] == [("first", "ok")]
+
+
 def test_shutdown_gives_everything_back(clean_tracing: None, tmp_path: Path) -> None:
     before = threading.Thread.start, trace._set_tracer_provider, trace._TRACER_PROVIDER
     for _ in range(3):
@@ -170,6 +187,9 @@ def test_without_capture_the_store_has_digests_and_joins_but_no_content(clean_tr
         with otel.start_as_current_span("call") as span:
             span.set_attribute("gen_ai.input.messages", PLANTED)
             span.set_attribute("llm.input_messages.0.message.content", PLANTED)
+            span.set_attribute("metadata", f'{{"customer": "{PLANTED}"}}')
+            span.add_event("gen_ai.user.message", {"gen_ai.event.content": PLANTED})
+            span.set_attribute("customer.tier", "gold")
             span.record_exception(ValueError(PLANTED))
         (found,) = look("where is Bucephalus?")
         run.output(tell(found, {"short": "Marengo", "b": [b"Copenhagen"]}))
@@ -185,6 +205,8 @@ def test_without_capture_the_store_has_digests_and_joins_but_no_content(clean_tr
         assert len(spans) == 5
         told = next(span for span in spans if span.name == "tell")
         assert {slot.role for slot in told.used} == {"document", "nested"}
+        call = next(span for span in spans if span.name == "call")
+        assert call.attributes["customer.tier"] == "gold"  # a name of the program's own
     clew.shutdown()
     held = everything(store)
     for word in ("Bucephalus", "Rocinante", "Incitatus", "Bayard", "Marengo", "Copenhagen"):
@@ -218,6 +240,31 @@ def test_a_fork_is_a_process_run_of_its_own_with_the_facets_of_its_parent(clean_
     assert runs["parent"].process_id != runs["child"].process_id
     assert {run.run_id for run in processes} == {run.process_id for run in runs.values()}
     assert spans["child"].trace_id == spans["parent"].trace_id  # the child goes on where it was forked
+
+
+def test_a_forked_child_that_leaves_its_parents_blocks_does_not_end_them(clean_tracing: None, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    program(
+        """
+        with clew.run("run") as run, clew.trace("block"):
+            child = os.fork()
+            if child == 0:
+                with clew.trace("own"):
+                    pass
+                sys.exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            with clew.open(sys.argv[1]) as reader:
+                found = {span.name: span.status for span in reader.spans()}
+            assert found == {"run": "running", "block": "running", "own": "ok"}, found
+            run.output("the parent's answer")
+        """,
+        store,
+    )
+    with clew.open(store) as reader:
+        spans = {span.name: span for span in reader.spans()}
+        assert {span.status for span in spans.values()} == {"ok"}
+        assert spans["own"].parent_id == spans["block"].span_id
+        assert [slot.value for slot in spans["run"].generated] == ["the parent's answer"]
 
 
 def test_a_process_pool_that_forks_loses_nothing(clean_tracing: None, tmp_path: Path) -> None:
@@ -266,6 +313,28 @@ def test_ending_the_program_seals_the_log_without_being_asked(clean_tracing: Non
     store = tmp_path / "store"
     program("with clew.run('run'):\n    pass\n", store)
     assert [path.suffix for path in (store / "log").iterdir()] == [".zlog"]
+
+
+def test_what_is_open_when_the_program_ends_was_closed_early_and_not_killed(
+    clean_tracing: None, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    program("clew.run('left').__enter__()\nclew.trace('open').__enter__().used('its input')\n", store)
+    with clew.open(store) as reader:
+        assert {(span.name, span.status, span.end_ns) for span in reader.spans()} == {
+            ("left", "closed_early", None),
+            ("open", "closed_early", None),
+        }
+        process, run = sorted(reader.runs(all=True), key=lambda run: run.started_ns)
+        assert (run.status, run.duration_ns) == ("closed_early", None)
+        assert (process.process, process.status) == (True, "ok")
+        assert process.duration_ns is not None  # its end is what tells the one from the other
+
+
+def test_a_store_that_was_removed_is_no_fault_at_the_programs_end(clean_tracing: None, tmp_path: Path) -> None:
+    program(
+        "import shutil\nwith clew.run('run'):\n    pass\nclew.flush(); shutil.rmtree(sys.argv[1])\n", tmp_path / "store"
+    )
 
 
 def test_an_open_store_of_this_process_is_forgotten_when_closed(tracer: Tracer) -> None:

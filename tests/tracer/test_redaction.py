@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import enum
 import json
 import random
 import re
@@ -309,6 +310,42 @@ def test_a_name_makes_a_lone_text_secret() -> None:
     ):
         assert redactor.named(name, text) is text
     assert redactor.named("note", "password=hunter22") == f"password={mark}"
+
+
+class Mine(str):
+    """Somebody's own kind of text."""
+
+
+class Scheme(str, enum.Enum):  # noqa: UP042 - before StrEnum, programs wrote it so
+    BEARER = "bearer"
+
+
+def test_a_name_makes_bytes_and_texts_in_lists_secret() -> None:
+    redactor = Redactor(KEY)
+    mark, odd = f"secret:{blake3(b'hunter22', key=KEY).hexdigest(16)}", b"\xffhunter22"
+    for value, clean in (
+        (b"hunter22", mark.encode()),
+        (bytearray(b"Bearer hunter22"), b"Bearer " + mark.encode()),
+        (odd, f"secret:{blake3(odd, key=KEY).hexdigest(16)}".encode()),
+        (Mine("hunter22"), mark),
+        (["hunter22", 7, "a word"], [mark, 7, "a word"]),
+        (("user", [Mine("hunter22"), b"hunter22"]), ("user", [mark, mark.encode()])),
+    ):
+        assert redactor.named("password", value) == clean
+        assert type(redactor.named("password", value)) is type(clean)
+        assert redactor.named("passage", value) is value
+    endless: list[object] = ["words alone"]
+    endless.append(endless)
+    for other in (
+        ["a word", (1, b"another")],
+        Mine("short"),
+        Scheme.BEARER,
+        b"short",
+        22222222,
+        {"hunter22": 1},
+        endless,
+    ):
+        assert redactor.named("password", other) is other
 
 
 def test_bytes_that_are_no_text_keep_everything_but_the_secret() -> None:

@@ -175,6 +175,26 @@ async def test_asynchronous_stream_chunks(governed: Tracer) -> None:
     assert "".join([chunk async for chunk in stream()]) == PROSE
 
 
+class Text(str):
+    """Somebody's own kind of text."""
+
+
+def test_what_stands_in_lists_and_bytes_under_a_secrets_name(governed: Tracer) -> None:
+    theirs = trace.get_tracer("theirs")
+
+    @clew.trace
+    def log_in(password: Any, options: Any) -> None:
+        pass
+
+    for value in (PASSWORD, Text(PASSWORD), PASSWORD.encode(), [PASSWORD], ["user", (PASSWORD.encode(), 1)]):
+        log_in(value, {"password": value, 1: {"auth_token": value}})
+        log_in(None, [{1: 2, "api_key": value}])
+        with clew.run("run", seeds={"password": value, "more": {"password": value}}) as run:
+            run.output(value, "password")
+    with theirs.start_as_current_span("login") as span:
+        span.set_attribute("password", [PASSWORD])
+
+
 def test_names_sessions_seeds_and_attributes(governed: Tracer) -> None:
     theirs = trace.get_tracer("theirs")
     for value in (OPENAI, GITHUB, AWS_ID, GOVERNED):

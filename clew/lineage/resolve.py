@@ -279,21 +279,14 @@ class Resolver(Values):
             return
         if slot.domain == Domain.CHAIN:
             for domain, item in self._members(slot):
-                self.rows.edge(node, self._member(scope, span, domain, item), Relation.LIST)
+                self.rows.edge(node, self._member(scope, span, domain, item, node), Relation.LIST)
         elif slot.domain == Domain.TEXT:
-            text = self._text(slot.digest)
-            if self._ambiguous(scope, span, node, slot.digest):
-                return
-            if text is not None and len(text) >= MINIMUM:
-                self._search(scope, span, node, text, inner=True)
-                scope.reworked.add(Piece(node, text, rank=2))
-                scope.made(slot.digest, node, span)
-            else:
-                self._coarse(node, span)
+            if not self._ambiguous(scope, span, node, slot.digest):
+                self._made_text(scope, span, node, slot.digest, self._text(slot.digest), node)
         elif slot.kind == "message" or self._item_kind(slot.digest) == "message":
-            self.rows.edge(node, self._member(scope, span, Domain.VALUE, Digest(slot.digest)), Relation.SAME)
+            self.rows.edge(node, self._member(scope, span, Domain.VALUE, Digest(slot.digest), node), Relation.SAME)
         elif self._item_kind(slot.digest) == "document":
-            for document, _ in self._documents(scope, slot):
-                self.rows.edge(node, document, Relation.SAME, Evidence.CONTENT)
+            document = self._member(scope, span, Domain.VALUE, Digest(slot.digest), node)
+            self.rows.edge(node, document, Relation.SAME, Evidence.CONTENT)
         else:
-            self._parts(scope, span, node, slot, inner=True)
+            self._parts(scope, span, node, slot, node)

@@ -168,6 +168,14 @@ class RunScope:
         """Whether `node` is known to be this text."""
         return text in self.texts and node in self.texts[text]
 
+    def has_source(self, document: int) -> bool:
+        """Whether something brought this document: a retrieval, or who called the program."""
+        return any(document in scope.pieces for scope in self.around)
+
+    def is_derived(self, document: bytes) -> bool:
+        """Whether the source of the document with this digest was declared."""
+        return document in self.derived or (self.process is not None and document in self.process.derived)
+
     def producers(self, text: bytes, near: SeenSpan | None) -> list[int]:
         """Who produced this very text: those nearest around `near`, else all in the nearest scope. Not to be changed.
 

@@ -171,7 +171,7 @@ class Sources:
             identity = fields.get("id")
             if isinstance(identity, str) and identity:
                 self.rows.name_node(node, None, {"id": identity})
-            if text and item not in scope.derived and item not in (scope.process or scope).derived:
+            if text and not scope.is_derived(item):
                 self._search_rows(scope, node, text, fields)
         return node, text
 

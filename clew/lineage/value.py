@@ -2,6 +2,9 @@
 
 A value is looked for by name first (message id, tool call id), then by its digest near the span, then by its text; a
 text that nothing equals is searched for pieces.
+
+`whole` is what the code inside a span made, where that is what is looked at: its new parts were made by that code too.
+A part that is too short to be told by its content is met elsewhere as well, so there the whole leads to the code.
 """
 
 from __future__ import annotations
@@ -39,13 +42,17 @@ class Values(Search):
             self._parts(scope, span, node, slot)
         return node
 
-    def _text_value(self, scope: RunScope, span: SeenSpan, item: Digest, *, search: bool) -> int:
+    def _text_value(
+        self, scope: RunScope, span: SeenSpan, item: Digest, *, search: bool, whole: int | None = None
+    ) -> int:
         found = scope.producers(item, span)
         if len(found) == 1:
             return found[0]
         node, new = self._scoped(span.run, "value", Domain.TEXT, item)
         if found:
             self._candidates(node, found)
+        elif whole is not None:
+            self._made_text(scope, span, node, item, self._text(item), whole, new)
         elif new and search:
             text = self._text(item)
             if text and len(text) >= MINIMUM:
@@ -54,7 +61,18 @@ class Values(Search):
                 self._short(scope, node, text)
         return node
 
-    def _message(self, scope: RunScope, span: SeenSpan, item: Digest) -> int:
+    def _made_text(
+        self, scope: RunScope, span: SeenSpan, node: int, name: bytes, text: str | None, whole: int, new: bool = True
+    ) -> None:
+        """A text that the code inside `span` made: what it is made of, and that it can be found from now on."""
+        if text is None or len(text) < MINIMUM:
+            self._coarse(whole, span)
+        elif new or self.rows.muted:
+            self._search(scope, span, node, text, inner=True)
+            scope.reworked.add(Piece(node, text, rank=2))
+            scope.made(name, node, span)
+
+    def _message(self, scope: RunScope, span: SeenSpan, item: Digest, whole: int | None = None) -> int:
         """The node of a message that a model is asked with or that stands in a state."""
         known = scope.find_item(item)
         if known is not None:
@@ -72,7 +90,7 @@ class Values(Search):
         scope.items[item] = node
         if message.get("id"):
             scope.message_ids[str(message["id"])] = node
-        if not new:
+        if not new and not self.rows.muted:
             return node
         text = content_text(message.get("content"), self._text)
         if text:
@@ -81,11 +99,28 @@ class Values(Search):
                 self.rows.edge(node, found[0], Relation.SAME, Evidence.CONTENT)
             elif found:
                 self._candidates(node, found)
+            elif whole is not None:
+                self._made_text(scope, span, node, text_digest(text), text, whole)
             else:
                 self._search(scope, span, node, text)
         return node
 
-    def _list(self, scope: RunScope, span: SeenSpan, slot: Slot) -> int:
+    def _made_document(self, scope: RunScope, span: SeenSpan, item: Digest, whole: int) -> int:
+        """A document of a value that the code inside `span` made.
+
+        One that nothing brought was made there. It is the same wherever it is met, so what it was made of hangs on a
+        value of this run, which is that document.
+        """
+        document, text = self._document(scope, item)
+        if not text or scope.has_source(document) or scope.is_derived(item):
+            return document
+        node, _ = self._scoped(span.run, "value", Domain.VALUE, item)
+        scope.items[item] = node
+        self.rows.edge(node, document, Relation.SAME, Evidence.CONTENT)
+        self._made_text(scope, span, node, text_digest(text), text, whole)
+        return node
+
+    def _list(self, scope: RunScope, span: SeenSpan, slot: Slot, whole: int | None = None) -> int:
         """The node of a list: it continues the longest beginning that is known, item by item."""
         key = slot.digest
         known = scope.find_list(key)
@@ -109,7 +144,7 @@ class Values(Search):
             if start is not None:
                 self.rows.edge(node, start, Relation.LIST)
             for link in reversed(links):
-                self.rows.edge(node, self._member(scope, span, link.domain, link.item), Relation.LIST)
+                self.rows.edge(node, self._member(scope, span, link.domain, link.item, whole), Relation.LIST)
         return node
 
     def _channel(self, scope: RunScope, span: SeenSpan, slot: Slot) -> int:
@@ -168,7 +203,7 @@ class Values(Search):
 
     def _given_document(self, scope: RunScope, item: Digest) -> None:
         document, text = self._document(scope, item)
-        if text and document not in scope.pieces:
+        if text and document not in scope.pieces and scope.find_item(item) is None:
             scope.pieces.add(Piece(document, text))
 
     def _held(self, scope: RunScope, span: SeenSpan, slot: Slot, node: int) -> list[int]:
@@ -189,13 +224,13 @@ class Values(Search):
         ]
         return found
 
-    def _parts(self, scope: RunScope, span: SeenSpan, node: int, slot: Slot, *, inner: bool = False) -> None:
+    def _parts(self, scope: RunScope, span: SeenSpan, node: int, slot: Slot, whole: int | None = None) -> None:
         """Edges from a value of several parts to the documents, messages and texts in it."""
         if slot.domain != Domain.VALUE:
             return
         found = False
         for item in self._items_in(slot.digest):
-            self.rows.edge(node, self._member(scope, span, Domain.VALUE, item), Relation.LIST)
+            self.rows.edge(node, self._member(scope, span, Domain.VALUE, item, whole), Relation.LIST)
             found = True
         for text in self._strings(slot.digest):
             producers = scope.producers(text_digest(text), span) if len(text) >= MINIMUM else []
@@ -203,26 +238,28 @@ class Values(Search):
                 self.rows.edge(node, producers[0], Relation.CONTAINS, Evidence.CONTAINED)
                 found = True
             elif len(text) >= MINIMUM:
-                self._search(scope, span, node, text, inner=inner)
+                self._search(scope, span, node, text, inner=whole is not None)
                 found = True
-        if not found and inner:
-            self._coarse(node, span)
+        if not found and whole is not None:
+            self._coarse(whole, span)
 
-    def _member(self, scope: RunScope, span: SeenSpan, domain: Domain, item: Digest) -> int:
+    def _member(self, scope: RunScope, span: SeenSpan, domain: Domain, item: Digest, whole: int | None = None) -> int:
         """The node of a list's item, or of a part of a value."""
         known = scope.find_item(item)
         if known is not None:
             return known
         if domain is Domain.TEXT:
-            return self._text_value(scope, span, item, search=True)
+            return self._text_value(scope, span, item, search=True, whole=whole)
+        if domain is Domain.CHAIN:
+            return self._list(scope, span, Slot("", "value", int(domain), item), whole)
         kind = self._item_kind(item)
         if kind == "document":
-            return self._document(scope, item)[0]
+            return self._document(scope, item)[0] if whole is None else self._made_document(scope, span, item, whole)
         if kind == "message":
-            return self._message(scope, span, item)
+            return self._message(scope, span, item, whole)
         node, new = self._scoped(span.run, "value", domain, item)
         if new:
-            self._parts(scope, span, node, Slot("", "value", int(domain), item))
+            self._parts(scope, span, node, Slot("", "value", int(domain), item), whole)
         return node
 
     def _known(self, scope: RunScope, span: SeenSpan, slot: Slot) -> int | None:

@@ -255,25 +255,26 @@ class Resolver(Values):
         if span.kind == "workflow" and scope.answer:
             return  # the nodes' own writes say it more finely
         for position, slot in enumerate(slots):
-            known = self._known(scope, span, slot)
+            known = self._known(scope, span, slot, made=True)
             node = self._output(span, slot, position, span.run)
             if known is not None:
                 self.rows.edge(node, known, Relation.SAME, Evidence.CONTENT)
-                scope.items.setdefault(slot.digest, known)
+                if slot.domain == Domain.TEXT:
+                    scope.items.setdefault(slot.digest, known)
             else:
                 self._explain(scope, span, node, slot)
             if not self._empty(slot):
                 made.append(node)
             if span.function:
                 self._saw(span.enclosing(), node, slot.digest if slot.domain == Domain.TEXT else None)
-                if slot.domain == Domain.TEXT and known is None:  # else it is what was known, and no other
+                if known is None and (slot.domain == Domain.TEXT or self._compound(slot)):  # else it is what was known
                     scope.made(slot.digest, node, span)
         if span.kind == "workflow" and made:
             scope.answer = scope.child_answer = made
 
     def _explain(self, scope: RunScope, span: SeenSpan, node: int, slot: Slot) -> None:
         """Edges from what the program's code made to what it made it of."""
-        known = self._known(scope, span, slot)
+        known = self._known(scope, span, slot, made=True)
         if known is not None:
             self.rows.edge(node, known, Relation.SAME, Evidence.CONTENT)
             return

@@ -15,6 +15,7 @@ from clew.lineage.scope import RunScope, SeenSpan
 from clew.lineage.search import Search
 from clew.store import chain
 from clew.store.catalog import Evidence, Relation
+from clew.store.decoding import Record
 from clew.store.digest import Digest, Domain, text_digest
 from clew.store.record import Slot
 
@@ -43,7 +44,14 @@ class Values(Search):
         return node
 
     def _text_value(
-        self, scope: RunScope, span: SeenSpan, item: Digest, *, search: bool, whole: int | None = None
+        self,
+        scope: RunScope,
+        span: SeenSpan,
+        item: Digest,
+        *,
+        search: bool,
+        whole: int | None = None,
+        text: str | None = None,
     ) -> int:
         found = scope.producers(item, span)
         if len(found) == 1:
@@ -52,9 +60,9 @@ class Values(Search):
         if found:
             self._candidates(node, found)
         elif whole is not None:
-            self._made_text(scope, span, node, item, self._text(item), whole, new)
+            self._made_text(scope, span, node, item, text or self._text(item), whole, new)
         elif new and search:
-            text = self._text(item)
+            text = text or self._text(item)
             if text and len(text) >= MINIMUM:
                 self._search(scope, span, node, text)
             elif text:
@@ -112,7 +120,10 @@ class Values(Search):
         value of this run, which is that document.
         """
         document, text = self._document(scope, item)
-        if not text or scope.has_source(document) or scope.is_derived(item):
+        if not text or scope.has_source(document):
+            return document
+        if scope.is_derived(item):
+            self._given_document(scope, item)
             return document
         node, _ = self._scoped(span.run, "value", Domain.VALUE, item)
         scope.items[item] = node
@@ -193,7 +204,8 @@ class Values(Search):
                     self._given_document(scope, item)
             for text in self._strings(slot.digest):
                 if len(text) >= MINIMUM:
-                    self._given_text(scope, span, node, text_digest(text), text)
+                    part = self._text_part(scope, span, text)
+                    self._given_text(scope, span, part, text_digest(text), text)
 
     def _given_text(self, scope: RunScope, span: SeenSpan, node: int, name: bytes, text: str | None) -> None:
         """A text that was given can be found, unless a source is that very text: then it is the source that is found."""
@@ -217,6 +229,7 @@ class Values(Search):
         elif slot.domain == Domain.VALUE:
             found += [self._member(scope, span, Domain.VALUE, item) for item in self._items_in(slot.digest)]
             texts = self._strings(slot.digest)
+            found += [self._text_part(scope, span, text) for text in texts if len(text) >= MINIMUM]
         elif slot.domain == Domain.TEXT and (text := self._text(slot.digest)):
             texts = [text]
         found += [
@@ -233,15 +246,15 @@ class Values(Search):
             self.rows.edge(node, self._member(scope, span, Domain.VALUE, item, whole), Relation.LIST)
             found = True
         for text in self._strings(slot.digest):
-            producers = scope.producers(text_digest(text), span) if len(text) >= MINIMUM else []
-            if len(producers) == 1:
-                self.rows.edge(node, producers[0], Relation.CONTAINS, Evidence.CONTAINED)
-                found = True
-            elif len(text) >= MINIMUM:
-                self._search(scope, span, node, text, inner=whole is not None)
+            if len(text) >= MINIMUM:
+                self.rows.edge(node, self._text_part(scope, span, text, whole), Relation.LIST)
                 found = True
         if not found and whole is not None:
             self._coarse(whole, span)
+
+    def _text_part(self, scope: RunScope, span: SeenSpan, text: str, whole: int | None = None) -> int:
+        """The node of a text in a value of several parts: what stands in one part does not stand in the others."""
+        return self._text_value(scope, span, text_digest(text), search=True, whole=whole, text=text)
 
     def _member(self, scope: RunScope, span: SeenSpan, domain: Domain, item: Digest, whole: int | None = None) -> int:
         """The node of a list's item, or of a part of a value."""
@@ -262,12 +275,30 @@ class Values(Search):
             self._parts(scope, span, node, Slot("", "value", int(domain), item), whole)
         return node
 
-    def _known(self, scope: RunScope, span: SeenSpan, slot: Slot) -> int | None:
-        """The one node that this value is, where that is beyond doubt."""
-        if slot.domain == Domain.TEXT:
-            found = scope.producers(slot.digest, span)
-            return found[0] if len(found) == 1 else None
-        return scope.find_item(slot.digest)
+    def _known(self, scope: RunScope, span: SeenSpan, slot: Slot, *, made: bool = False) -> int | None:
+        """The one node that this value is, where that is beyond doubt.
+
+        Lists, dicts and the like may be equal by chance: what `span` `made` is only what was seen inside it.
+        """
+        if slot.domain != Domain.TEXT:
+            known = scope.find_item(slot.digest)
+            if known is not None:
+                return known
+        found = scope.producers(slot.digest, span)
+        if len(found) != 1:
+            return None
+        if made and slot.domain != Domain.TEXT and found[0] not in (*span.given, *(node for node, _ in span.made)):
+            return None
+        return found[0]
+
+    def _compound(self, slot: Slot) -> bool:
+        """Whether a value is a list, a dict or the like that holds something, and no item by itself."""
+        if slot.domain == Domain.CHAIN:
+            return bytes(slot.digest) != bytes(chain.EMPTY)
+        if slot.domain != Domain.VALUE or self._item_kind(slot.digest) is not None:
+            return False
+        value = self._shallow(slot.digest)
+        return isinstance(value, Record) or (isinstance(value, (dict, list, tuple, set, frozenset)) and bool(value))
 
     def _ambiguous(self, scope: RunScope, span: SeenSpan, node: int, digest: bytes) -> bool:
         """Several producers made this very text: all are candidates, none is walked."""

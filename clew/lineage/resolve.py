@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from clew.lineage.content import content_text
-from clew.lineage.piece import Piece
-from clew.lineage.scope import RunScope, SeenSpan
+from clew.lineage.scope import ASKED, RunScope, SeenSpan
 from clew.lineage.value import MINIMUM, Values
 from clew.store.catalog import Evidence, Relation, Scope
 from clew.store.digest import Digest, Domain, text_digest
@@ -67,7 +66,8 @@ class Resolver(Values):
                 self._given(scope, span, slot, node)
             if span.function:
                 span.given += self._held(scope, span, slot, node)
-            rows.edge(span.node, node, Relation.USED)
+            if span.kind not in ASKED or not self._holds_source(scope, slot):
+                rows.edge(span.node, node, Relation.USED)  # else what it worked on counts where it stands in the result
 
     def ended(self, scope: RunScope, span: SeenSpan, record: SpanEnd) -> None:
         """What a span made, and what it used that only then was known."""
@@ -81,7 +81,7 @@ class Resolver(Values):
             self._retrieved(scope, span, record.generated)
         elif span.kind == "prompt":
             self._rendered(scope, span, record.generated)
-        elif span.kind == "tool":
+        elif span.kind == "tool" and not span.function:
             self._tool_result(scope, span, record.generated)
         elif span.kind == "index":
             self._index(scope, span, record.generated)
@@ -155,7 +155,7 @@ class Resolver(Values):
                 known = node in scope.retrievals
                 scope.retrievals.setdefault(node, []).append(span.node)
                 if text and not known:
-                    scope.pieces.add(Piece(node, text, short_ok=True))
+                    scope.add_source(node, text, short_ok=True)
                 self._saw(around, node)
         scope.last_response = nodes or scope.last_response
 
@@ -265,6 +265,9 @@ class Resolver(Values):
                 self._explain(scope, span, node, slot)
             if not self._empty(slot):
                 made.append(node)
+            if span.kind == "tool":
+                self.rows.edge(node, span.node, Relation.GENERATED)
+                scope.last_response = [node]
             if span.function:
                 self._saw(span.enclosing(), node, slot.digest if slot.domain == Domain.TEXT else None)
                 if known is None and (slot.domain == Domain.TEXT or self._compound(slot)):  # else it is what was known

@@ -11,6 +11,7 @@ from typing import Any
 
 from clew.lineage.piece import Near, Piece, Pieces
 
+ASKED = frozenset(("tool", "retriever", "reranker"))  # kinds of spans that answer what they are asked
 ENCLOSING = frozenset(("workflow", "node", "agent", "step", "tool", "pipeline"))
 BOUNDARIES = frozenset(("llm", "tool", "retriever", "reranker"))
 
@@ -121,7 +122,8 @@ class RunScope:
         self.tool_calls: dict[str, int] = {}  # tool call id -> message that asked
         self.tool_results: dict[str, int] = {}  # tool call id -> result
         self.writes: dict[str, list[tuple[int, bytes]]] = {}  # channel -> node, digest
-        self.pieces = Pieces()  # sources: retrieved, produced, given
+        self.pieces = Pieces()  # retrieved, produced, given
+        self.sources: set[int] = set()  # of these, the documents
         self.reworked = Pieces()  # texts the program made itself
         self.literals: dict[bytes, list[Piece]] = {}  # template digest -> its literal parts
         self.retrievals: dict[int, list[int]] = {}  # document node -> retrievals that brought it
@@ -168,9 +170,14 @@ class RunScope:
         """Whether `node` is known to be this text."""
         return text in self.texts and node in self.texts[text]
 
-    def has_source(self, document: int) -> bool:
+    def has_source(self, document: object) -> bool:
         """Whether something brought this document: a retrieval, or who called the program."""
-        return any(document in scope.pieces for scope in self.around)
+        return any(document in scope.sources for scope in self.around)
+
+    def add_source(self, document: int, text: str, *, short_ok: bool = False) -> None:
+        """A document can be found from now on."""
+        self.sources.add(document)
+        self.pieces.add(Piece(document, text, short_ok=short_ok))
 
     def is_derived(self, document: bytes) -> bool:
         """Whether the source of the document with this digest was declared."""

@@ -94,9 +94,9 @@ class Search(Content):
         info = {"gaps": [list(gap) for gap in gaps[:20]]} if gaps else None
         self.rows.edge(node, around.node, Relation.COARSE, info=info)
         if around.kind == "tool":  # a tool's span is on the strict walk, so what it saw does not hang on the span
-            for made, _ in around.made:
-                if made != node:
-                    self.rows.edge(node, made, Relation.COARSE)
+            for seen in (*around.given, *(made for made, _ in around.made)):
+                if seen != node:
+                    self.rows.edge(node, seen, Relation.COARSE)
 
     def _saw(self, around: SeenSpan | None, node: int, text: bytes | None = None) -> None:
         """A call inside `around` returned `node`: the code there may rework it."""

@@ -211,15 +211,19 @@ class Values(Search):
         """A text that was given can be found, unless a source is that very text: then it is the source that is found."""
         if scope.is_made(name, node) or (text is not None and scope.pieces.keys(text)):
             return
-        self._register_text(scope, span, node, name, text)
+        if text is not None and self._quoted(scope, text):  # the sources in it come first
+            scope.made(name, node, span)
+            scope.reworked.add(Piece(node, text, rank=2))
+        else:
+            self._register_text(scope, span, node, name, text)
 
     def _given_document(self, scope: RunScope, item: Digest) -> None:
         document, text = self._document(scope, item)
-        if text and document not in scope.pieces and scope.find_item(item) is None:
-            scope.pieces.add(Piece(document, text))
+        if text and document not in scope.sources and scope.find_item(item) is None:
+            scope.add_source(document, text)
 
     def _held(self, scope: RunScope, span: SeenSpan, slot: Slot, node: int) -> list[int]:
-        """The nodes of a value and of the texts, messages and documents in it, and the sources that are such a text."""
+        """The nodes of a value and of the texts, messages and documents in it, and the sources that stand in its texts."""
         found = [node]
         texts: list[str] = []
         if slot.domain == Domain.CHAIN:
@@ -232,10 +236,32 @@ class Values(Search):
             found += [self._text_part(scope, span, text) for text in texts if len(text) >= MINIMUM]
         elif slot.domain == Domain.TEXT and (text := self._text(slot.digest)):
             texts = [text]
-        found += [
-            key for text in texts for one in scope.around for key in one.pieces.keys(text) if isinstance(key, int)
-        ]
+        for text in texts:
+            found += [key for one in scope.around for key in one.pieces.keys(text) if isinstance(key, int)]
+            found += self._quoted(scope, text)
         return found
+
+    def _holds_source(self, scope: RunScope, slot: Slot) -> bool:
+        """Whether a value is or holds a document, or a text in which a known one stands."""
+        if slot.domain == Domain.CHAIN:
+            members = self._members(slot)
+            return any(self._holds_source(scope, Slot("", "value", int(domain), item)) for domain, item in members)
+        if slot.domain == Domain.TEXT:
+            return bool(self._quoted(scope, self._text(slot.digest) or ""))
+        if slot.domain != Domain.VALUE:
+            return False
+        items = (slot.digest, *self._items_in(slot.digest))
+        return any(self._item_kind(item) == "document" for item in items) or any(
+            self._quoted(scope, text) for text in self._strings(slot.digest)
+        )
+
+    def _quoted(self, scope: RunScope, text: str) -> list[int]:
+        """The documents that stand in a text, in part or whole."""
+        if len(text) < MINIMUM:
+            return []
+        sources = [piece for piece in scope.pieces_in(text).pieces if scope.has_source(piece.key)]
+        matches = self._attributed(text, sources).matches if sources else ()
+        return list(dict.fromkeys(int(str(piece.key)) for match in matches for piece, _, _ in match.candidates))
 
     def _parts(self, scope: RunScope, span: SeenSpan, node: int, slot: Slot, whole: int | None = None) -> None:
         """Edges from a value of several parts to the documents, messages and texts in it."""

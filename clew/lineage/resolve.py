@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from clew.lineage.content import content_text
 from clew.lineage.scope import ASKED, RunScope, SeenSpan
-from clew.lineage.value import MINIMUM, Values
+from clew.lineage.source import MINIMUM
+from clew.lineage.value import Values
 from clew.store.catalog import Evidence, Relation, Scope
 from clew.store.digest import Digest, Domain, text_digest
 from clew.store.record import Slot, SpanEnd, SpanStart
@@ -93,7 +94,7 @@ class Resolver(Values):
             self._returned(scope, span, record.generated)
         elif any(slot.kind in ("document", "chunk") for slot in record.generated):
             for slot in record.generated:
-                for node, _ in self._documents(scope, slot, made=True):
+                for node, _ in self._documents(scope, slot):
                     self.rows.edge(node, span.node, Relation.MADE_BY)
 
     def _output(self, span: SeenSpan, slot: Slot, position: int, run: int) -> int:
@@ -142,7 +143,7 @@ class Resolver(Values):
         around = span.enclosing()
         nodes = []
         for slot in slots:
-            for node, text in self._documents(scope, slot, made=True):
+            for node, text in self._documents(scope, slot):
                 rank = (slot.info or {}).get("rank")
                 self.rows.edge(
                     node,
@@ -224,7 +225,7 @@ class Resolver(Values):
     def _index(self, scope: RunScope, span: SeenSpan, slots: Iterable[Slot]) -> None:
         for slot in slots:
             if slot.kind in ("document", "chunk"):
-                for node, _ in self._documents(scope, slot, made=True):
+                for node, _ in self._documents(scope, slot):
                     self.rows.edge(node, span.node, Relation.MADE_BY)
             elif slot.kind in GLOBAL_KINDS:
                 node = self.global_node(slot.kind, slot.domain, slot.digest, slot.name)

@@ -123,7 +123,8 @@ class RunScope:
         self.tool_results: dict[str, int] = {}  # tool call id -> result
         self.writes: dict[str, list[tuple[int, bytes]]] = {}  # channel -> node, digest
         self.pieces = Pieces()  # retrieved, produced, given
-        self.sources: set[int] = set()  # of these, the documents
+        self.sources: set[int] = set()  # of these, the documents and rows
+        self.rows: set[int] = set()  # rows that were met as such
         self.reworked = Pieces()  # texts the program made itself
         self.literals: dict[bytes, list[Piece]] = {}  # template digest -> its literal parts
         self.retrievals: dict[int, list[int]] = {}  # document node -> retrievals that brought it
@@ -171,11 +172,11 @@ class RunScope:
         return text in self.texts and node in self.texts[text]
 
     def has_source(self, document: object) -> bool:
-        """Whether something brought this document: a retrieval, or who called the program."""
+        """Whether this is a document, or row, that something brought: a retrieval, or who called the program."""
         return any(document in scope.sources for scope in self.around)
 
     def add_source(self, document: int, text: str, *, short_ok: bool = False) -> None:
-        """A document can be found from now on."""
+        """A document, or a row, can be found from now on."""
         self.sources.add(document)
         self.pieces.add(Piece(document, text, short_ok=short_ok))
 

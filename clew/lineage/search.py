@@ -16,7 +16,7 @@ from clew.lineage.scope import RunScope, SeenSpan
 from clew.lineage.source import Sources
 from clew.store.catalog import Evidence, Relation, Scope
 from clew.store.decoding import Reference
-from clew.store.digest import Digest, Domain, text_digest
+from clew.store.digest import Digest, Domain
 from clew.store.record import Slot
 from clew.store.store import Store
 
@@ -70,7 +70,7 @@ class Search(Content):
         retrievals: dict[int, None] = {}
         for match in found.matches:
             at = (match.start, match.end)
-            by_node = _causes(match, span.used_nodes)
+            by_node = _causes(match, span.used_nodes, scope.rows)
             if not by_node or self._is_boilerplate(scope, searched, match):
                 continue
             info = {"short": True} if match.short else None
@@ -183,43 +183,16 @@ class Search(Content):
                 texts.append(message[1])
         return texts
 
-    def _documents(self, scope: RunScope, slot: Slot, *, made: bool = False) -> list[tuple[int, str | None]]:
-        """Nodes and texts of the documents in a slot: one, a list, or a tuple of them; bare texts are chunks."""
-        if slot.domain == Domain.TEXT:
-            return [self.sources.text_node(slot.kind, Digest(slot.digest), self._text)]
-        if slot.domain == Domain.CHAIN:
-            members = self._members(slot)
-            texts = [item for domain, item in members if domain is Domain.TEXT]
-            if texts:
-                found = [self.sources.text_node(slot.kind, item, self._text) for item in texts]
-                items = [item for domain, item in members if domain is Domain.VALUE]
-                return [*found, *(self._document(scope, item, slot.kind, made=made) for item in items)]
-            items = [item for domain, item in members if domain is Domain.VALUE]
-        elif slot.domain == Domain.VALUE:
-            kind = self._item_kind(slot.digest)
-            if kind == "document":
-                return [self._document(scope, Digest(slot.digest), slot.kind, made=made)]
-            items = self._items_in(slot.digest)
-            if not items:
-                return [
-                    self.sources.text_node(slot.kind, text_digest(text), self._text, text)
-                    for text in self._strings(slot.digest)
-                ]
-        else:
-            return []
-        return [self._document(scope, item, slot.kind, made=made) for item in items]
 
-    def _document(
-        self, scope: RunScope, item: Digest, kind: str = "document", *, made: bool = False
-    ) -> tuple[int, str | None]:
-        return self.sources.document(scope, item, kind, self._item, self._text)
+def _causes(match: Match, own: list[int], rows: set[int]) -> dict[int, tuple[int, int]]:
+    """The nodes that explain a stretch, each with its range.
 
-
-def _causes(match: Match, own: list[int]) -> dict[int, tuple[int, int]]:
-    """The nodes that explain a stretch, each with its range; of templates that share one, that which is `own`."""
+    Of templates that share one, that which is `own`; of a row and a document that is its very text, the document.
+    """
     causes: dict[int, tuple[int, int]] = {}
+    texts = {piece.text for piece, _, _ in match.candidates if piece.key not in rows} if rows else ()
     for piece, start, end in match.candidates:
-        if isinstance(piece.key, int):
+        if isinstance(piece.key, int) and not (piece.text in texts and piece.key in rows):
             causes.setdefault(piece.key, (start, end))
     if len(causes) > 1:
         causes = {node: at for node, at in causes.items() if node in own} or causes

@@ -10,19 +10,18 @@ A part that is too short to be told by its content is met elsewhere as well, so 
 from __future__ import annotations
 
 from clew.lineage.content import content_text
+from clew.lineage.document import Documents
 from clew.lineage.piece import Piece
 from clew.lineage.scope import RunScope, SeenSpan
-from clew.lineage.search import Search
+from clew.lineage.source import MINIMUM
 from clew.store import chain
 from clew.store.catalog import Evidence, Relation
 from clew.store.decoding import Record
 from clew.store.digest import Digest, Domain, text_digest
 from clew.store.record import Slot
 
-MINIMUM = 32  # characters from which a text is told by its content alone
 
-
-class Values(Search):
+class Values(Documents):
     """Finds or makes the node of a value in its scope."""
 
     def _value(self, scope: RunScope, span: SeenSpan, slot: Slot, *, search: bool) -> int:
@@ -30,7 +29,7 @@ class Values(Search):
             return self._list(scope, span, slot)
         if slot.domain == Domain.TEXT:
             return self._text_value(scope, span, Digest(slot.digest), search=search)
-        known = scope.find_item(slot.digest)
+        known = self._item_node(scope, slot.digest)
         if known is not None:
             return known
         kind = self._item_kind(slot.digest)
@@ -198,7 +197,7 @@ class Values(Search):
                         self._given_text(scope, span, member, text_digest(text), text)
         elif self._item_kind(slot.digest) == "document":
             self._given_document(scope, Digest(slot.digest))
-        elif slot.domain == Domain.VALUE:
+        elif slot.domain == Domain.VALUE and not scope.has_source(node):
             for item in self._items_in(slot.digest):
                 if self._item_kind(item) == "document":
                     self._given_document(scope, item)
@@ -217,14 +216,11 @@ class Values(Search):
         else:
             self._register_text(scope, span, node, name, text)
 
-    def _given_document(self, scope: RunScope, item: Digest) -> None:
-        document, text = self._document(scope, item)
-        if text and document not in scope.sources and scope.find_item(item) is None:
-            scope.add_source(document, text)
-
     def _held(self, scope: RunScope, span: SeenSpan, slot: Slot, node: int) -> list[int]:
         """The nodes of a value and of the texts, messages and documents in it, and the sources that stand in its texts."""
         found = [node]
+        if scope.has_source(node):
+            return found
         texts: list[str] = []
         if slot.domain == Domain.CHAIN:
             for domain, item in self._members(slot):
@@ -240,28 +236,6 @@ class Values(Search):
             found += [key for one in scope.around for key in one.pieces.keys(text) if isinstance(key, int)]
             found += self._quoted(scope, text)
         return found
-
-    def _holds_source(self, scope: RunScope, slot: Slot) -> bool:
-        """Whether a value is or holds a document, or a text in which a known one stands."""
-        if slot.domain == Domain.CHAIN:
-            members = self._members(slot)
-            return any(self._holds_source(scope, Slot("", "value", int(domain), item)) for domain, item in members)
-        if slot.domain == Domain.TEXT:
-            return bool(self._quoted(scope, self._text(slot.digest) or ""))
-        if slot.domain != Domain.VALUE:
-            return False
-        items = (slot.digest, *self._items_in(slot.digest))
-        return any(self._item_kind(item) == "document" for item in items) or any(
-            self._quoted(scope, text) for text in self._strings(slot.digest)
-        )
-
-    def _quoted(self, scope: RunScope, text: str) -> list[int]:
-        """The documents that stand in a text, in part or whole."""
-        if len(text) < MINIMUM:
-            return []
-        sources = [piece for piece in scope.pieces_in(text).pieces if scope.has_source(piece.key)]
-        matches = self._attributed(text, sources).matches if sources else ()
-        return list(dict.fromkeys(int(str(piece.key)) for match in matches for piece, _, _ in match.candidates))
 
     def _parts(self, scope: RunScope, span: SeenSpan, node: int, slot: Slot, whole: int | None = None) -> None:
         """Edges from a value of several parts to the documents, messages and texts in it."""
@@ -284,7 +258,7 @@ class Values(Search):
 
     def _member(self, scope: RunScope, span: SeenSpan, domain: Domain, item: Digest, whole: int | None = None) -> int:
         """The node of a list's item, or of a part of a value."""
-        known = scope.find_item(item)
+        known = self._item_node(scope, item)
         if known is not None:
             return known
         if domain is Domain.TEXT:
@@ -307,7 +281,7 @@ class Values(Search):
         Lists, dicts and the like may be equal by chance: what `span` `made` is only what was seen inside it.
         """
         if slot.domain != Domain.TEXT:
-            known = scope.find_item(slot.digest)
+            known = self._item_node(scope, slot.digest)
             if known is not None:
                 return known
         found = scope.producers(slot.digest, span)

@@ -13,30 +13,36 @@ class Documents(Search):
     """Finds the documents and rows that values are and hold."""
 
     def _documents(self, scope: RunScope, slot: Slot) -> list[tuple[int, str | None]]:
-        """Nodes and texts of the documents in a slot: one, a list, or a tuple of them; bare texts are chunks."""
+        """Nodes and texts of the documents in a slot: one, or those in a list, in pairs with a score, and the like.
+
+        Bare texts are documents, or chunks; a row is itself. What a traced function returned says of nothing that it
+        is a document: there the texts in a dict are, if they are long enough to be told by their content.
+        """
+        kind = slot.kind if slot.kind in ("document", "chunk") else "document"
         if slot.domain == Domain.TEXT:
-            return [self.sources.text_node(slot.kind, Digest(slot.digest), self._text)]
+            return [self.sources.text_node(kind, Digest(slot.digest), self._text)]
         if slot.domain == Domain.CHAIN:
-            members = self._members(slot)
-            texts = [item for domain, item in members if domain is Domain.TEXT]
-            if texts:
-                found = [self.sources.text_node(slot.kind, item, self._text) for item in texts]
-                items = [item for domain, item in members if domain is Domain.VALUE]
-                return [*found, *(self._document(scope, item, slot.kind) for item in items)]
-            items = [item for domain, item in members if domain is Domain.VALUE]
-        elif slot.domain == Domain.VALUE:
-            kind = self._item_kind(slot.digest)
-            if kind == "document":
-                return [self._document(scope, Digest(slot.digest), slot.kind)]
-            items = self._items_in(slot.digest)
-            if not items:
-                return [
-                    self.sources.text_node(slot.kind, text_digest(text), self._text, text)
-                    for text in self._strings(slot.digest)
-                ]
-        else:
+            found = []
+            for domain, item in self._members(slot):
+                if domain is Domain.VALUE and (kind == slot.kind or self._shallow(item) is None):
+                    found.append(self._document(scope, item, kind))
+                else:
+                    found += self._documents(scope, Slot(slot.role, slot.kind, int(domain), item))
+            return found
+        if slot.domain != Domain.VALUE:
             return []
-        return [self._document(scope, item, slot.kind) for item in items]
+        item = Digest(slot.digest)
+        if self._item_kind(item) == "document":
+            return [self._document(scope, item, kind)]
+        row = self._row(scope, item)
+        if row is not None:
+            return [(row, None)]
+        if items := self._items_in(item):
+            return [self._document(scope, one, kind) for one in items]
+        texts = self._strings(item)
+        if kind != slot.kind and len(texts) > 1:
+            texts = [text for text in texts if len(text) >= MINIMUM]
+        return [self.sources.text_node(kind, text_digest(text), self._text, text) for text in texts]
 
     def _document(self, scope: RunScope, item: Digest, kind: str = "document") -> tuple[int, str | None]:
         return self.sources.document(scope, item, kind, self._item, self._text)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from clew.lineage.constant import is_constant, is_written
-from clew.lineage.containment import Attribution, Match, attribute
+from clew.lineage.containment import MINIMUM, Attribution, Match, attribute
 from clew.lineage.content import Content
 from clew.lineage.literal import template_literals
-from clew.lineage.piece import Piece
+from clew.lineage.piece import ANY_TELLING, Piece
 from clew.lineage.rows import Rows
 from clew.lineage.scope import RunScope, SeenSpan
 from clew.lineage.source import Sources
@@ -69,6 +70,7 @@ class Search(Content):
         found = self._attributed(searched, pieces)
         retrievals: dict[int, None] = {}
         for match in found.matches:
+            match = _decided(match, searched, pieces)
             at = (match.start, match.end)
             by_node = _causes(match, span.used_nodes, scope.rows)
             if not by_node or self._is_boilerplate(scope, searched, match):
@@ -182,6 +184,33 @@ class Search(Content):
             if isinstance(message, (list, tuple)) and len(message) > 1 and isinstance(message[1], str):
                 texts.append(message[1])
         return texts
+
+
+def _decided(match: Match, text: str, pieces: Sequence[Piece]) -> Match:
+    """Of pieces that explain a stretch, those that stand there whole come before those that stand in `text` in part only.
+
+    A piece in part that shares one letter at most beyond a whole one, such as the blank line after a paragraph that two
+    documents begin with, says no more than the whole one.
+    """
+    candidates = match.candidates
+    if not match.whole:
+        stretch, rank = text[match.start : match.end], candidates[0][0].rank
+        lengths = range(max(MINIMUM, len(stretch) - MINIMUM), len(stretch))
+        inside = [one for one in pieces if one.rank == rank and len(one.text) in lengths and one.text in stretch]
+        if not inside:
+            return match
+        whole = max(inside, key=lambda one: len(one.text)).text
+        before, _, after = stretch.partition(whole)
+        if len(ANY_TELLING.findall(before + after)) > 1:
+            return match
+        size = len(whole)
+        candidates = tuple((one, start + len(before), start + len(before) + size) for one, start, _ in candidates)
+        candidates += tuple((one, 0, size) for one in inside if one.text == whole)
+        match = Match(match.start + len(before), match.end - len(after), candidates, match.short, True)
+    if len(candidates) > 1:
+        firm = [one for one in candidates if one[2] - one[1] == len(one[0].text) or one[0].text in text]
+        match = replace(match, candidates=tuple(firm))
+    return match
 
 
 def _causes(match: Match, own: list[int], rows: set[int]) -> dict[int, tuple[int, int]]:

@@ -238,6 +238,7 @@ class Resolver(Values):
             node = self._output(span, slot, position, span.run)
             self._explain(scope, span, node, slot)
             scope.writes.setdefault(slot.role, []).append((node, slot.digest))
+            scope.writers[node] = span
             answer.append(node if slot.role != "messages" else self._last_message(scope, slot, node))
         parent = span.parent
         if answer and (parent is None or not any(one.kind == "node" for one in parent.ancestors())):

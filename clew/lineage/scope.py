@@ -90,14 +90,18 @@ class Makers:
     def near(self, span: SeenSpan) -> list[int]:
         """Those made inside the innermost span around `span` that holds any; else all."""
         if len(self.nodes) > 1:
-            if self._within is None:
-                self._within = {}
-                for node, made_in in self._made.items():
-                    self._place(node, made_in)
             for around in (span, *span.ancestors()):
-                if inside := self._within.get(around.node):
+                if inside := self.inside(around):
                     return inside
         return self.nodes
+
+    def inside(self, span: SeenSpan) -> list[int]:
+        """Those made inside `span`."""
+        if self._within is None:
+            self._within = {}
+            for node, made_in in self._made.items():
+                self._place(node, made_in)
+        return self._within.get(span.node, [])
 
     def _place(self, node: int, span: SeenSpan | None) -> None:
         assert self._within is not None
@@ -122,6 +126,7 @@ class RunScope:
         self.tool_calls: dict[str, int] = {}  # tool call id -> message that asked
         self.tool_results: dict[str, int] = {}  # tool call id -> result
         self.writes: dict[str, list[tuple[int, bytes]]] = {}  # channel -> node, digest
+        self.writers: dict[int, SeenSpan] = {}  # node of a write -> who wrote it
         self.pieces = Pieces()  # retrieved, produced, given
         self.sources: set[int] = set()  # of these, the documents and rows
         self.rows: set[int] = set()  # rows that were met as such
@@ -192,8 +197,21 @@ class RunScope:
         for scope in self.around:
             if text in scope.texts:
                 makers = scope.texts[text]
-                return makers.near(near) if near is not None and scope is self else makers.nodes
+                if near is None or scope is not self:
+                    return makers.nodes
+                return self.read(text, makers.near(near), near)
         return []
+
+    def read(self, text: bytes, found: list[int], span: SeenSpan) -> list[int]:
+        """Of several that made one text, those inside the nodes from whose writes `span` has it, if it read it so."""
+        makers = self.texts.get(text) if len(found) > 1 else None
+        if makers is not None:
+            for around in (span, *span.ancestors()):
+                writers = [self.writers.get(node) for node, digest in around.channels.values() if digest == text]
+                written = {node for writer in writers if writer is not None for node in makers.inside(writer)}
+                if kept := [node for node in found if node in written]:
+                    return kept
+        return found
 
     def pieces_of(self, keys: Iterable[int]) -> Near:
         """What nodes are as pieces, and the literal parts of templates."""

@@ -17,7 +17,7 @@ from clew.lineage.scope import RunScope, SeenSpan
 from clew.lineage.source import Sources
 from clew.store.catalog import Evidence, Relation, Scope
 from clew.store.decoding import Reference
-from clew.store.digest import Digest, Domain
+from clew.store.digest import Digest, Domain, text_digest
 from clew.store.record import Slot
 from clew.store.store import Store
 
@@ -73,6 +73,9 @@ class Search(Content):
             match = _decided(match, searched, pieces)
             at = (match.start, match.end)
             by_node = _causes(match, span.used_nodes, scope.rows)
+            if len(by_node) > 1 and len({piece.text for piece, _, _ in match.candidates}) == 1:
+                name = text_digest(match.candidates[0][0].text)
+                by_node = {one: by_node[one] for one in scope.read(name, list(by_node), span)}
             if not by_node or self._is_boilerplate(scope, searched, match):
                 continue
             info = {"short": True} if match.short else None

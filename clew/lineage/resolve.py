@@ -67,8 +67,10 @@ class Resolver(Values):
                 self._given(scope, span, slot, node)
             if span.function:
                 span.given += self._held(scope, span, slot, node)
-            if span.kind not in ASKED or not self._holds_source(scope, slot):
-                rows.edge(span.node, node, Relation.USED)  # else what it worked on counts where it stands in the result
+            if span.kind in ASKED and self._holds_source(scope, slot):
+                span.worked_on.append(node)  # which counts where it stands in the result
+            else:
+                rows.edge(span.node, node, Relation.USED)
 
     def ended(self, scope: RunScope, span: SeenSpan, record: SpanEnd) -> None:
         """What a span made, and what it used that only then was known."""

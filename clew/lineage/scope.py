@@ -31,6 +31,7 @@ class SeenSpan:
         "run",
         "used_nodes",
         "variables",
+        "worked_on",
     )
 
     def __init__(self, node: int, kind: str, name: str, parent: SeenSpan | None, run: int, function: bool) -> None:
@@ -41,6 +42,7 @@ class SeenSpan:
         self.run = run
         self.function = function  # a traced function: what happens inside works on its arguments
         self.given: list[int] = []  # of a traced function: its arguments, and what they hold
+        self.worked_on: list[int] = []  # arguments of a traced tool that are no question to it
         self.made: list[tuple[int, bytes | None]] = []  # outputs of boundaries inside: node, text digest
         self.channels: dict[str, tuple[int, bytes]] = {}  # channel -> node, digest as read
         self.used_nodes: list[int] = []

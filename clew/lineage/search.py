@@ -99,7 +99,7 @@ class Search(Content):
         info = {"gaps": [list(gap) for gap in gaps[:20]]} if gaps else None
         self.rows.edge(node, around.node, Relation.COARSE, info=info)
         if around.kind == "tool":  # a tool's span is on the strict walk, so what it saw does not hang on the span
-            for seen in (*around.given, *(made for made, _ in around.made)):
+            for seen in (*around.worked_on, *(made for made, _ in around.made)):
                 if seen != node:
                     self.rows.edge(node, seen, Relation.COARSE)
 

@@ -97,7 +97,7 @@ class Values(Documents):
         scope.items[item] = node
         if message.get("id"):
             scope.message_ids[str(message["id"])] = node
-        if not new and not self.rows.muted:
+        if not new and (whole is None or not self.rows.muted):
             return node
         text = content_text(message.get("content"), self._text)
         if text:

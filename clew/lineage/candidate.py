@@ -164,6 +164,8 @@ class Joins:
 
     def _inferred(self, document: int, node: Any) -> Choice | None:
         """`metadata["source"]` names a file of a dataset: a guess, and shown as one."""
+        if node.domain == Domain.TEXT:  # a bare text names nothing
+            return None
         try:
             value = self._decoded(node.key)
         except ClewError:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from clew.lineage.content import content_text
-from clew.lineage.piece import Piece
-from clew.lineage.scope import RunScope, SeenSpan
-from clew.lineage.value import MINIMUM, Values
+from clew.lineage.scope import ASKED, RunScope, SeenSpan
+from clew.lineage.source import MINIMUM
+from clew.lineage.value import Values
 from clew.store.catalog import Evidence, Relation, Scope
 from clew.store.digest import Digest, Domain, text_digest
 from clew.store.record import Slot, SpanEnd, SpanStart
@@ -67,7 +67,10 @@ class Resolver(Values):
                 self._given(scope, span, slot, node)
             if span.function:
                 span.given += self._held(scope, span, slot, node)
-            rows.edge(span.node, node, Relation.USED)
+            if span.kind in ASKED and self._holds_source(scope, slot):
+                span.worked_on.append(node)  # which counts where it stands in the result
+            else:
+                rows.edge(span.node, node, Relation.USED)
 
     def ended(self, scope: RunScope, span: SeenSpan, record: SpanEnd) -> None:
         """What a span made, and what it used that only then was known."""
@@ -81,7 +84,7 @@ class Resolver(Values):
             self._retrieved(scope, span, record.generated)
         elif span.kind == "prompt":
             self._rendered(scope, span, record.generated)
-        elif span.kind == "tool":
+        elif span.kind == "tool" and not span.function:
             self._tool_result(scope, span, record.generated)
         elif span.kind == "index":
             self._index(scope, span, record.generated)
@@ -93,7 +96,7 @@ class Resolver(Values):
             self._returned(scope, span, record.generated)
         elif any(slot.kind in ("document", "chunk") for slot in record.generated):
             for slot in record.generated:
-                for node, _ in self._documents(scope, slot, made=True):
+                for node, _ in self._documents(scope, slot):
                     self.rows.edge(node, span.node, Relation.MADE_BY)
 
     def _output(self, span: SeenSpan, slot: Slot, position: int, run: int) -> int:
@@ -142,7 +145,7 @@ class Resolver(Values):
         around = span.enclosing()
         nodes = []
         for slot in slots:
-            for node, text in self._documents(scope, slot, made=True):
+            for node, text in self._documents(scope, slot):
                 rank = (slot.info or {}).get("rank")
                 self.rows.edge(
                     node,
@@ -155,7 +158,7 @@ class Resolver(Values):
                 known = node in scope.retrievals
                 scope.retrievals.setdefault(node, []).append(span.node)
                 if text and not known:
-                    scope.pieces.add(Piece(node, text, short_ok=True))
+                    scope.add_source(node, text, short_ok=True)
                 self._saw(around, node)
         scope.last_response = nodes or scope.last_response
 
@@ -224,7 +227,7 @@ class Resolver(Values):
     def _index(self, scope: RunScope, span: SeenSpan, slots: Iterable[Slot]) -> None:
         for slot in slots:
             if slot.kind in ("document", "chunk"):
-                for node, _ in self._documents(scope, slot, made=True):
+                for node, _ in self._documents(scope, slot):
                     self.rows.edge(node, span.node, Relation.MADE_BY)
             elif slot.kind in GLOBAL_KINDS:
                 node = self.global_node(slot.kind, slot.domain, slot.digest, slot.name)
@@ -237,6 +240,7 @@ class Resolver(Values):
             node = self._output(span, slot, position, span.run)
             self._explain(scope, span, node, slot)
             scope.writes.setdefault(slot.role, []).append((node, slot.digest))
+            scope.writers[node] = span
             answer.append(node if slot.role != "messages" else self._last_message(scope, slot, node))
         parent = span.parent
         if answer and (parent is None or not any(one.kind == "node" for one in parent.ancestors())):
@@ -255,45 +259,42 @@ class Resolver(Values):
         if span.kind == "workflow" and scope.answer:
             return  # the nodes' own writes say it more finely
         for position, slot in enumerate(slots):
-            known = self._known(scope, span, slot)
+            known = self._known(scope, span, slot, made=True)
             node = self._output(span, slot, position, span.run)
             if known is not None:
                 self.rows.edge(node, known, Relation.SAME, Evidence.CONTENT)
-                scope.items.setdefault(slot.digest, known)
+                if slot.domain == Domain.TEXT:
+                    scope.items.setdefault(slot.digest, known)
             else:
                 self._explain(scope, span, node, slot)
             if not self._empty(slot):
                 made.append(node)
+            if span.kind == "tool":
+                self.rows.edge(node, span.node, Relation.GENERATED)
+                scope.last_response = [node]
             if span.function:
                 self._saw(span.enclosing(), node, slot.digest if slot.domain == Domain.TEXT else None)
-                if slot.domain == Domain.TEXT and known is None:  # else it is what was known, and no other
+                if known is None and (slot.domain == Domain.TEXT or self._compound(slot)):  # else it is what was known
                     scope.made(slot.digest, node, span)
         if span.kind == "workflow" and made:
             scope.answer = scope.child_answer = made
 
     def _explain(self, scope: RunScope, span: SeenSpan, node: int, slot: Slot) -> None:
         """Edges from what the program's code made to what it made it of."""
-        known = self._known(scope, span, slot)
+        known = self._known(scope, span, slot, made=True)
         if known is not None:
             self.rows.edge(node, known, Relation.SAME, Evidence.CONTENT)
             return
         if slot.domain == Domain.CHAIN:
             for domain, item in self._members(slot):
-                self.rows.edge(node, self._member(scope, span, domain, item), Relation.LIST)
+                self.rows.edge(node, self._member(scope, span, domain, item, node), Relation.LIST)
         elif slot.domain == Domain.TEXT:
-            text = self._text(slot.digest)
-            if self._ambiguous(scope, span, node, slot.digest):
-                return
-            if text is not None and len(text) >= MINIMUM:
-                self._search(scope, span, node, text, inner=True)
-                scope.reworked.add(Piece(node, text, rank=2))
-                scope.made(slot.digest, node, span)
-            else:
-                self._coarse(node, span)
+            if not self._ambiguous(scope, span, node, slot.digest):
+                self._made_text(scope, span, node, slot.digest, self._text(slot.digest), node)
         elif slot.kind == "message" or self._item_kind(slot.digest) == "message":
-            self.rows.edge(node, self._member(scope, span, Domain.VALUE, Digest(slot.digest)), Relation.SAME)
+            self.rows.edge(node, self._member(scope, span, Domain.VALUE, Digest(slot.digest), node), Relation.SAME)
         elif self._item_kind(slot.digest) == "document":
-            for document, _ in self._documents(scope, slot):
-                self.rows.edge(node, document, Relation.SAME, Evidence.CONTENT)
+            document = self._member(scope, span, Domain.VALUE, Digest(slot.digest), node)
+            self.rows.edge(node, document, Relation.SAME, Evidence.CONTENT)
         else:
-            self._parts(scope, span, node, slot, inner=True)
+            self._parts(scope, span, node, slot, node)

@@ -11,6 +11,7 @@ from typing import Any
 
 from clew.lineage.piece import Near, Piece, Pieces
 
+ASKED = frozenset(("tool", "retriever", "reranker"))  # kinds of spans that answer what they are asked
 ENCLOSING = frozenset(("workflow", "node", "agent", "step", "tool", "pipeline"))
 BOUNDARIES = frozenset(("llm", "tool", "retriever", "reranker"))
 
@@ -30,6 +31,7 @@ class SeenSpan:
         "run",
         "used_nodes",
         "variables",
+        "worked_on",
     )
 
     def __init__(self, node: int, kind: str, name: str, parent: SeenSpan | None, run: int, function: bool) -> None:
@@ -40,6 +42,7 @@ class SeenSpan:
         self.run = run
         self.function = function  # a traced function: what happens inside works on its arguments
         self.given: list[int] = []  # of a traced function: its arguments, and what they hold
+        self.worked_on: list[int] = []  # arguments of a traced tool that are no question to it
         self.made: list[tuple[int, bytes | None]] = []  # outputs of boundaries inside: node, text digest
         self.channels: dict[str, tuple[int, bytes]] = {}  # channel -> node, digest as read
         self.used_nodes: list[int] = []
@@ -89,14 +92,18 @@ class Makers:
     def near(self, span: SeenSpan) -> list[int]:
         """Those made inside the innermost span around `span` that holds any; else all."""
         if len(self.nodes) > 1:
-            if self._within is None:
-                self._within = {}
-                for node, made_in in self._made.items():
-                    self._place(node, made_in)
             for around in (span, *span.ancestors()):
-                if inside := self._within.get(around.node):
+                if inside := self.inside(around):
                     return inside
         return self.nodes
+
+    def inside(self, span: SeenSpan) -> list[int]:
+        """Those made inside `span`."""
+        if self._within is None:
+            self._within = {}
+            for node, made_in in self._made.items():
+                self._place(node, made_in)
+        return self._within.get(span.node, [])
 
     def _place(self, node: int, span: SeenSpan | None) -> None:
         assert self._within is not None
@@ -121,7 +128,10 @@ class RunScope:
         self.tool_calls: dict[str, int] = {}  # tool call id -> message that asked
         self.tool_results: dict[str, int] = {}  # tool call id -> result
         self.writes: dict[str, list[tuple[int, bytes]]] = {}  # channel -> node, digest
-        self.pieces = Pieces()  # sources: retrieved, produced, given
+        self.writers: dict[int, SeenSpan] = {}  # node of a write -> who wrote it
+        self.pieces = Pieces()  # retrieved, produced, given
+        self.sources: set[int] = set()  # of these, the documents and rows
+        self.rows: set[int] = set()  # rows that were met as such
         self.reworked = Pieces()  # texts the program made itself
         self.literals: dict[bytes, list[Piece]] = {}  # template digest -> its literal parts
         self.retrievals: dict[int, list[int]] = {}  # document node -> retrievals that brought it
@@ -168,6 +178,19 @@ class RunScope:
         """Whether `node` is known to be this text."""
         return text in self.texts and node in self.texts[text]
 
+    def has_source(self, document: object) -> bool:
+        """Whether this is a document, or row, that something brought: a retrieval, or who called the program."""
+        return any(document in scope.sources for scope in self.around)
+
+    def add_source(self, document: int, text: str, *, short_ok: bool = False) -> None:
+        """A document, or a row, can be found from now on."""
+        self.sources.add(document)
+        self.pieces.add(Piece(document, text, short_ok=short_ok))
+
+    def is_derived(self, document: bytes) -> bool:
+        """Whether the source of the document with this digest was declared."""
+        return document in self.derived or (self.process is not None and document in self.process.derived)
+
     def producers(self, text: bytes, near: SeenSpan | None) -> list[int]:
         """Who produced this very text: those nearest around `near`, else all in the nearest scope. Not to be changed.
 
@@ -176,8 +199,21 @@ class RunScope:
         for scope in self.around:
             if text in scope.texts:
                 makers = scope.texts[text]
-                return makers.near(near) if near is not None and scope is self else makers.nodes
+                if near is None or scope is not self:
+                    return makers.nodes
+                return self.read(text, makers.near(near), near)
         return []
+
+    def read(self, text: bytes, found: list[int], span: SeenSpan) -> list[int]:
+        """Of several that made one text, those inside the nodes from whose writes `span` has it, if it read it so."""
+        makers = self.texts.get(text) if len(found) > 1 else None
+        if makers is not None:
+            for around in (span, *span.ancestors()):
+                writers = [self.writers.get(node) for node, digest in around.channels.values() if digest == text]
+                written = {node for writer in writers if writer is not None for node in makers.inside(writer)}
+                if kept := [node for node in found if node in written]:
+                    return kept
+        return found
 
     def pieces_of(self, keys: Iterable[int]) -> Near:
         """What nodes are as pieces, and the literal parts of templates."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from clew.lineage.constant import is_constant, is_written
-from clew.lineage.containment import Attribution, Match, attribute
+from clew.lineage.containment import MINIMUM, Attribution, Match, attribute
 from clew.lineage.content import Content
 from clew.lineage.literal import template_literals
-from clew.lineage.piece import Piece
+from clew.lineage.piece import ANY_TELLING, Piece
 from clew.lineage.rows import Rows
 from clew.lineage.scope import RunScope, SeenSpan
 from clew.lineage.source import Sources
@@ -69,8 +70,12 @@ class Search(Content):
         found = self._attributed(searched, pieces)
         retrievals: dict[int, None] = {}
         for match in found.matches:
+            match = _decided(match, searched, pieces)
             at = (match.start, match.end)
-            by_node = _causes(match, span.used_nodes)
+            by_node = _causes(match, span.used_nodes, scope.rows)
+            if len(by_node) > 1 and len({piece.text for piece, _, _ in match.candidates}) == 1:
+                name = text_digest(match.candidates[0][0].text)
+                by_node = {one: by_node[one] for one in scope.read(name, list(by_node), span)}
             if not by_node or self._is_boilerplate(scope, searched, match):
                 continue
             info = {"short": True} if match.short else None
@@ -94,9 +99,9 @@ class Search(Content):
         info = {"gaps": [list(gap) for gap in gaps[:20]]} if gaps else None
         self.rows.edge(node, around.node, Relation.COARSE, info=info)
         if around.kind == "tool":  # a tool's span is on the strict walk, so what it saw does not hang on the span
-            for made, _ in around.made:
-                if made != node:
-                    self.rows.edge(node, made, Relation.COARSE)
+            for seen in (*around.worked_on, *(made for made, _ in around.made)):
+                if seen != node:
+                    self.rows.edge(node, seen, Relation.COARSE)
 
     def _saw(self, around: SeenSpan | None, node: int, text: bytes | None = None) -> None:
         """A call inside `around` returned `node`: the code there may rework it."""
@@ -183,43 +188,43 @@ class Search(Content):
                 texts.append(message[1])
         return texts
 
-    def _documents(self, scope: RunScope, slot: Slot, *, made: bool = False) -> list[tuple[int, str | None]]:
-        """Nodes and texts of the documents in a slot: one, a list, or a tuple of them; bare texts are chunks."""
-        if slot.domain == Domain.TEXT:
-            return [self.sources.text_node(slot.kind, Digest(slot.digest), self._text)]
-        if slot.domain == Domain.CHAIN:
-            members = self._members(slot)
-            texts = [item for domain, item in members if domain is Domain.TEXT]
-            if texts:
-                found = [self.sources.text_node(slot.kind, item, self._text) for item in texts]
-                items = [item for domain, item in members if domain is Domain.VALUE]
-                return [*found, *(self._document(scope, item, slot.kind, made=made) for item in items)]
-            items = [item for domain, item in members if domain is Domain.VALUE]
-        elif slot.domain == Domain.VALUE:
-            kind = self._item_kind(slot.digest)
-            if kind == "document":
-                return [self._document(scope, Digest(slot.digest), slot.kind, made=made)]
-            items = self._items_in(slot.digest)
-            if not items:
-                return [
-                    self.sources.text_node(slot.kind, text_digest(text), self._text, text)
-                    for text in self._strings(slot.digest)
-                ]
-        else:
-            return []
-        return [self._document(scope, item, slot.kind, made=made) for item in items]
 
-    def _document(
-        self, scope: RunScope, item: Digest, kind: str = "document", *, made: bool = False
-    ) -> tuple[int, str | None]:
-        return self.sources.document(scope, item, kind, self._item, self._text)
+def _decided(match: Match, text: str, pieces: Sequence[Piece]) -> Match:
+    """Of pieces that explain a stretch, those that stand there whole come before those that stand in `text` in part only.
+
+    A piece in part that shares one letter at most beyond a whole one, such as the blank line after a paragraph that two
+    documents begin with, says no more than the whole one.
+    """
+    candidates = match.candidates
+    if not match.whole:
+        stretch, rank = text[match.start : match.end], candidates[0][0].rank
+        lengths = range(max(MINIMUM, len(stretch) - MINIMUM), len(stretch))
+        inside = [one for one in pieces if one.rank == rank and len(one.text) in lengths and one.text in stretch]
+        if not inside:
+            return match
+        whole = max(inside, key=lambda one: len(one.text)).text
+        before, _, after = stretch.partition(whole)
+        if len(ANY_TELLING.findall(before + after)) > 1:
+            return match
+        size = len(whole)
+        candidates = tuple((one, start + len(before), start + len(before) + size) for one, start, _ in candidates)
+        candidates += tuple((one, 0, size) for one in inside if one.text == whole)
+        match = Match(match.start + len(before), match.end - len(after), candidates, match.short, True)
+    if len(candidates) > 1:
+        firm = [one for one in candidates if one[2] - one[1] == len(one[0].text) or one[0].text in text]
+        match = replace(match, candidates=tuple(firm))
+    return match
 
 
-def _causes(match: Match, own: list[int]) -> dict[int, tuple[int, int]]:
-    """The nodes that explain a stretch, each with its range; of templates that share one, that which is `own`."""
+def _causes(match: Match, own: list[int], rows: set[int]) -> dict[int, tuple[int, int]]:
+    """The nodes that explain a stretch, each with its range.
+
+    Of templates that share one, that which is `own`; of a row and a document that is its very text, the document.
+    """
     causes: dict[int, tuple[int, int]] = {}
+    texts = {piece.text for piece, _, _ in match.candidates if piece.key not in rows} if rows else ()
     for piece, start, end in match.candidates:
-        if isinstance(piece.key, int):
+        if isinstance(piece.key, int) and not (piece.text in texts and piece.key in rows):
             causes.setdefault(piece.key, (start, end))
     if len(causes) > 1:
         causes = {node: at for node, at in causes.items() if node in own} or causes

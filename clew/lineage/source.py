@@ -7,7 +7,7 @@ derivation explains is searched for the rows that the same process declared.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from clew.lineage.candidate import identities, scalars
@@ -32,9 +32,16 @@ Reader = Callable[[bytes], Any]
 class Dataset:
     """A dataset version that a process declared, as rows to search in."""
 
-    def __init__(self, name: str | None, rows: list[tuple[int, dict[str, Any]]], key: str | None) -> None:
+    def __init__(
+        self,
+        name: str | None,
+        rows: list[tuple[int, dict[str, Any]]],
+        key: str | None,
+        digests: Iterable[bytes] = (),
+    ) -> None:
         self.name = name
         self.key = key
+        self.by_digest = {bytes(digest): row for digest, (row, _) in zip(digests, rows, strict=False)}
         self.by_node: dict[int, dict[str, Any]] = {}
         self.by_text: dict[bytes, list[int]] = {}
         self._index: PieceIndex | None = None
@@ -109,7 +116,8 @@ class Sources:
         key = record.detail.get("key")
         members: list[tuple[int, dict[str, Any]]] = []
         leaves = self._leaves(record)
-        for position, digest in enumerate(self._row_digests(record.digest)):
+        digests = self._row_digests(record.digest)
+        for position, digest in enumerate(digests):
             row, fresh = rows.node(digest, Scope.GLOBAL, "row", domain=int(Domain.VALUE))
             if new:
                 rows.members.append((node, position, row))
@@ -122,7 +130,7 @@ class Sources:
                     else leaves[position]
                 )
                 rows.leaves.update((bytes(text), row) for text in texts)
-        (scope.process or scope).datasets.append(Dataset(record.name, members, key))
+        (scope.process or scope).datasets.append(Dataset(record.name, members, key, digests))
 
     def _row_digests(self, root: bytes) -> list[bytes]:
         pages = self.store.blob(root, self.rows.connection)[1]
@@ -171,7 +179,7 @@ class Sources:
             identity = fields.get("id")
             if isinstance(identity, str) and identity:
                 self.rows.name_node(node, None, {"id": identity})
-            if text and item not in scope.derived and item not in (scope.process or scope).derived:
+            if text and not scope.is_derived(item):
                 self._search_rows(scope, node, text, fields)
         return node, text
 

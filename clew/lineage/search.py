@@ -185,29 +185,30 @@ class Search(Content):
 
     def _documents(self, scope: RunScope, slot: Slot, *, made: bool = False) -> list[tuple[int, str | None]]:
         """Nodes and texts of the documents in a slot: one, a list, or a tuple of them; bare texts are chunks."""
+        told = slot.kind in ("document", "chunk")  # by a framework; a traced function only says that it retrieves
+        kind, bare = (slot.kind, slot.kind) if told else ("document", "chunk")
         if slot.domain == Domain.TEXT:
-            return [self.sources.text_node(slot.kind, Digest(slot.digest), self._text)]
+            return [self.sources.text_node(bare, Digest(slot.digest), self._text)]
         if slot.domain == Domain.CHAIN:
             members = self._members(slot)
             texts = [item for domain, item in members if domain is Domain.TEXT]
             if texts:
-                found = [self.sources.text_node(slot.kind, item, self._text) for item in texts]
+                found = [self.sources.text_node(bare, item, self._text) for item in texts]
                 items = [item for domain, item in members if domain is Domain.VALUE]
-                return [*found, *(self._document(scope, item, slot.kind, made=made) for item in items)]
+                return [*found, *(self._document(scope, item, kind, made=made) for item in items)]
             items = [item for domain, item in members if domain is Domain.VALUE]
         elif slot.domain == Domain.VALUE:
-            kind = self._item_kind(slot.digest)
-            if kind == "document":
-                return [self._document(scope, Digest(slot.digest), slot.kind, made=made)]
+            if self._item_kind(slot.digest) == "document":
+                return [self._document(scope, Digest(slot.digest), kind, made=made)]
             items = self._items_in(slot.digest)
             if not items:
                 return [
-                    self.sources.text_node(slot.kind, text_digest(text), self._text, text)
+                    self.sources.text_node(bare, text_digest(text), self._text, text)
                     for text in self._strings(slot.digest)
                 ]
         else:
             return []
-        return [self._document(scope, item, slot.kind, made=made) for item in items]
+        return [self._document(scope, item, kind, made=made) for item in items]
 
     def _document(
         self, scope: RunScope, item: Digest, kind: str = "document", *, made: bool = False

@@ -185,30 +185,24 @@ class Search(Content):
 
     def _documents(self, scope: RunScope, slot: Slot, *, made: bool = False) -> list[tuple[int, str | None]]:
         """Nodes and texts of the documents in a slot: one, a list, or a tuple of them; bare texts are chunks."""
+        if slot.domain == Domain.CHAIN:
+            return [
+                one
+                for domain, item in self._members(slot)
+                for one in self._documents(scope, Slot("", slot.kind, int(domain), item), made=made)
+            ]
         told = slot.kind in ("document", "chunk")  # by a framework; a traced function only says that it retrieves
         kind, bare = (slot.kind, slot.kind) if told else ("document", "chunk")
         if slot.domain == Domain.TEXT:
             return [self.sources.text_node(bare, Digest(slot.digest), self._text)]
-        if slot.domain == Domain.CHAIN:
-            members = self._members(slot)
-            texts = [item for domain, item in members if domain is Domain.TEXT]
-            if texts:
-                found = [self.sources.text_node(bare, item, self._text) for item in texts]
-                items = [item for domain, item in members if domain is Domain.VALUE]
-                return [*found, *(self._document(scope, item, kind, made=made) for item in items)]
-            items = [item for domain, item in members if domain is Domain.VALUE]
-        elif slot.domain == Domain.VALUE:
-            if self._item_kind(slot.digest) == "document":
-                return [self._document(scope, Digest(slot.digest), kind, made=made)]
-            items = self._items_in(slot.digest)
-            if not items:
-                return [
-                    self.sources.text_node(bare, text_digest(text), self._text, text)
-                    for text in self._strings(slot.digest)
-                ]
-        else:
+        if slot.domain != Domain.VALUE:
             return []
-        return [self._document(scope, item, kind, made=made) for item in items]
+        if self._item_kind(slot.digest) == "document":
+            return [self._document(scope, Digest(slot.digest), kind, made=made)]
+        if items := self._items_in(slot.digest):
+            return [self._document(scope, item, kind, made=made) for item in items]
+        texts = self._strings(slot.digest)
+        return [self.sources.text_node(bare, text_digest(text), self._text, text) for text in texts]
 
     def _document(
         self, scope: RunScope, item: Digest, kind: str = "document", *, made: bool = False

@@ -256,9 +256,7 @@ class Runs:
         except ClewError:  # damaged: the others are read all the same
             pass
 
-    def _replay(
-        self, scope: RunScope, run: int, segment: int, offset: int, kind: RecordType, roots: set[int]
-    ) -> None:
+    def _replay(self, scope: RunScope, run: int, segment: int, offset: int, kind: RecordType, roots: set[int]) -> None:
         try:
             entry = record.decode(kind, self.store.record(segment, offset, kind, self._connection))
         except ClewError:  # damaged: what this span knew is lost to the runs that follow

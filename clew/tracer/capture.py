@@ -361,7 +361,7 @@ class Batch:
         return clean
 
     def plain(self, value: Any, depth: int = 0) -> Any:
-        """One attribute value as it may be stored. Digests and ids, which are bytes, stay as they are."""
+        """One attribute value as it may be stored. Digests stay as they are; bytes that are none become a text."""
         cls = type(value)
         if cls is str:
             return self.gate.name(value) if len(value) < 256 else storable(self.gate.cleaner.text(value))
@@ -371,6 +371,8 @@ class Batch:
             return str.__str__(value)
         if cls in _PLAIN:
             return value
+        if cls is bytes:
+            return storable(self.gate.cleaner.data(value).decode("utf-8", "backslashreplace"))
         try:
             if cls is dict and len(value) <= _FEW and _PLAIN_NUMBERS.issuperset(map(type, value.values())):
                 memo = self.gate.names  # such as a rank and a score
@@ -407,7 +409,7 @@ _INT64 = 1 << 63
 _CLEAN_LISTS = 1024
 _CLEAN_CHARS = 4096  # of one of them
 _FEW = 8
-_PLAIN = frozenset((float, bool, type(None), bytes, Digest))
+_PLAIN = frozenset((float, bool, type(None), Digest))
 _PLAIN_NUMBERS = frozenset((float, bool, type(None)))
 _JOINABLE = frozenset((str, bytes))  # of which several together may hold a credential that none holds alone
 _TOLD = frozenset((  # attributes that hold content: where content is not captured, its digest stands there

@@ -118,12 +118,13 @@ class LightSpan(trace.Span):
         escaped: bool = False,
     ) -> None:
         cls = type(exception)
+        message, stack = told_of(exception)
         told = {
             "exception.type": cls.__qualname__
             if cls.__module__ == "builtins"
             else f"{cls.__module__}.{cls.__qualname__}",
-            "exception.message": str(exception),
-            "exception.stacktrace": "".join(traceback.format_exception(exception)),
+            "exception.message": message,
+            "exception.stacktrace": stack,
             "exception.escaped": str(escaped),
         }
         self.add_event("exception", {**told, **(attributes or {})}, timestamp)
@@ -131,3 +132,15 @@ class LightSpan(trace.Span):
     def end(self, end_time: int | None = None) -> None:
         if self.end_time is None:
             self.end_time = time_ns() if end_time is None else end_time
+
+
+def told_of(error: BaseException) -> tuple[str, str]:
+    """Message and traceback of an exception, whose own methods may fail."""
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message cannot be read)"
+    try:
+        return message, "".join(traceback.format_exception(error))
+    except Exception:
+        return message, type(error).__qualname__

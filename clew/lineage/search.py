@@ -197,7 +197,8 @@ class Search(Content):
             return [self.sources.text_node(bare, Digest(slot.digest), self._text)]
         if slot.domain != Domain.VALUE:
             return []
-        if self._item_kind(slot.digest) == "document":
+        unread = self._shallow(slot.digest) is None and self.rows.find(slot.digest) is not None  # known without content
+        if unread or self._item_kind(slot.digest) == "document":
             return [self._document(scope, Digest(slot.digest), kind, made=made)]
         if items := self._items_in(slot.digest):
             return [self._document(scope, item, kind, made=made) for item in items]

@@ -66,6 +66,20 @@ def test_a_single_text_a_stream_of_texts_and_none_at_all_are_retrieved_too(tmp_p
     assert rows_of(lineage, "considered") == ["h1"]
 
 
+def test_a_retriever_that_returned_nothing_or_numbers_brought_no_documents(tmp_path: Path) -> None:
+    @clew.trace(kind="retriever")
+    def look_up(found: Any) -> Any:
+        return found
+
+    with traced(tmp_path):
+        with clew.run("ask") as run:
+            for found in (None, [], [None], 3, [1, 2], {"a": None}):
+                assert look_up(found) is found
+            run.output(Fake().invoke([HumanMessage("Well? Nothing at all was found, it seems.")]).content)
+        lineage = clew.why(run)
+    assert [node.name for node in lineage.nodes.values() if node.kind in ("document", "chunk")] == []
+
+
 def test_a_bare_text_of_two_rows_is_one_of_two(tmp_path: Path) -> None:
     @clew.trace(kind="retriever")
     def look_up(query: str) -> list[str]:

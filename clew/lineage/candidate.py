@@ -100,8 +100,9 @@ class Joins:
         return name, identities(value)
 
     def _decoded(self, key: bytes) -> Any:
-        """A value with its texts, however long."""
-        return decoding.decode(self.store.blob(key, self.connection)[1], self._resolved)
+        """A value with its texts, however long; None for a bare text, which says nothing of itself."""
+        domain, data = self.store.blob(key, self.connection)
+        return decoding.decode(data, self._resolved) if domain is Domain.VALUE else None
 
     def _resolved(self, code: Code, digest: Digest) -> Any:
         if code == Code.TEXT:

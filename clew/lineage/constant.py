@@ -7,7 +7,7 @@ fingerprint, so a file that shares nothing costs nothing.
 
 from __future__ import annotations
 
-from clew.lineage.containment import attribute
+from clew.lineage.containment import Attribution, attribute
 from clew.lineage.piece import Piece, PieceIndex
 from clew.store.digest import Digest, Domain
 from clew.store.errors import ClewError
@@ -18,7 +18,7 @@ _CODE_BYTES = 2 << 20  # of one program's sources that are looked into, shortest
 _LOOSE_CHARS = 4  # of a stretch that need not stand in the sources: what joins two constants
 _BETWEEN_CHARS = 40  # between two lines of one constant: quotes, the line's end, indentation
 _SURE = 16  # twice as many shared characters, less one, are surely found
-_ASKED = 1024  # texts that are remembered with what was found for them,
+_ASKED = 1024  # texts that are remembered with what was found of them,
 _ASKED_CHARS = 8192  # if they are no longer
 _AROUND = frozenset("\"'{}\\\n")
 
@@ -29,21 +29,19 @@ class Constants:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._indexes: dict[bytes, PieceIndex] = {}
-        self._asked: dict[tuple[bytes, str], list[Piece]] = {}  # servers ask the same things again and again
+        self._asked: dict[tuple[bytes, str], Attribution] = {}  # servers ask the same things again and again
 
-    def sources(self, code: bytes, text: str) -> list[Piece]:
-        """The source files that share a stretch with `text`."""
+    def attributed(self, code: bytes, text: str) -> Attribution:
+        """What of `text` stands in the program's source files."""
         index = self._indexes.get(code)
         if index is None:
             if len(self._indexes) > 8:
                 self._indexes.clear()
             index = self._indexes[code] = self._read(code)
-        if not len(index):
-            return []
         key = (code, text)
         found = self._asked.get(key)
         if found is None:
-            found = index.candidates(text)
+            found = attribute(text, index.candidates(text))
             if len(text) <= _ASKED_CHARS:
                 if len(self._asked) >= _ASKED:
                     self._asked.clear()
@@ -66,13 +64,13 @@ class Constants:
         return index
 
 
-def is_constant(stretch: str, sources: list[Piece]) -> bool:
-    """Whether a stretch of a text is one whole constant of the program, or several put together.
+def is_constant(stretch: str, found: Attribution) -> bool:
+    """Whether a stretch of a text is one whole constant of the program, or several put together; `found`: in its sources.
 
     All of it but a few characters stands in the sources, and it begins and ends where a constant does: a document that
     shares it has more text on one of its sides, and a document that itself is a constant, cut short, ends elsewhere.
     """
-    matches = attribute(stretch, sources).matches
+    matches = found.matches
     if not matches:
         return False
     within = matches[-1].end - matches[0].start - sum(match.end - match.start for match in matches)
@@ -101,11 +99,6 @@ def _ends(source: str, end: int, tail: str) -> bool:
         if at >= 0 and _edge(source, at + len(rest)):
             return True
     return False
-
-
-def is_written(stretch: str, sources: list[Piece]) -> bool:
-    """Whether a stretch of a text stands in the program's sources, but for parts too short to tell."""
-    return not attribute(stretch, sources).gaps
 
 
 def _edge(source: str, at: int) -> bool:

@@ -235,10 +235,19 @@ class Describer:
         detail = msgspec.msgpack.decode(container.detail) if container.detail else {}
         key = detail.get("key")
         if key and isinstance(value, dict):
-            facts["key"] = value.get(key)
+            facts["key"] = self._key(value.get(key))
         if count > 1:
             facts["places"] = count
         return f"{self.dataset_name(container.key, container.name)}[{position}]", facts
+
+    def _key(self, part: Any) -> str | int | float | None:
+        """A row's key as it may be shown, however long."""
+        if isinstance(part, decoding.Reference) and part.code is decoding.Code.TEXT:
+            try:
+                return self.store.text(part.digest, self.connection)
+            except ClewError:
+                return str(part.digest)
+        return part if isinstance(part, (str, int, float)) else None
 
 
 def _short(value: Any) -> str:

@@ -27,7 +27,7 @@ from clew.store.record import Artifact, Derivation, Lost, RecordType, Ref, Run, 
 from clew.store.segment import Frame, SegmentFile
 from clew.store.store import Store
 
-_BATCH = 2_000  # records in one transaction
+_BATCH = 4_000  # records in one transaction: a second at most
 _DECODED = 256  # of which so many are decoded at once: what is alive together is what the garbage collector visits
 _SCOPES = 512
 _pack = msgspec.msgpack.Encoder(enc_hook=bytes).encode
@@ -70,9 +70,8 @@ class Indexer(Runs):
                         catalog.segment.c.stem == stem.name
                     )
                 ).first()
-                connection.rollback()  # but stay: when its last connection closes, SQLite folds the write-ahead log
-                number, done, state = (row[0], row[1], row[2]) if row is not None else (0, 0, "")
-                return self._frames(file, number, done, state)
+            number, done, state = (row[0], row[1], row[2]) if row is not None else (0, 0, "")
+            return self._frames(file, number, done, state)
         finally:
             file.close()
 

@@ -87,10 +87,13 @@ class Runs:
             answer = answer or scope.child_answer or scope.last_response
         self.rows.change_run(run, answer=_pack(answer))
         if entry.parent_run_id is not None:
-            scope.child_answer = answer
-            scope.answer = []
+            self._inner_ended(scope, answer)
         elif entry.session is None and scope.process is not None:
             self._scopes.pop(entry.run_id, None)  # nothing looks there again; a span that ends late restores it
+
+    def _inner_ended(self, scope: RunScope, answer: list[int]) -> None:
+        scope.child_answer = answer
+        scope.answer = []
 
     def _remember_run(self, run_id: bytes, run: int) -> int:
         self._runs[run_id] = run
@@ -114,8 +117,9 @@ class Runs:
         run = self._run_number(run_id)
         assert run is not None
         parent = entry.parent_run_id
-        if parent is not None and self._run_number(parent) is not None:
-            scope = self._scope(parent)
+        inside = parent if parent is not None and self._run_number(parent) is not None else None
+        if inside is not None:
+            scope = self._scope(inside)  # which has seen this run too
         else:
             process = None if entry.process_id == run_id else self._process_scope(entry.process_id)
             scope = RunScope(run, entry.session, process)
@@ -124,7 +128,7 @@ class Runs:
         self._scopes[run_id] = scope
         if len(self._scopes) > _SCOPES:
             self._scopes.popitem(last=False)
-        if self.rows.is_older(run):  # its beginning was indexed by somebody else, or forgotten
+        if inside is None and self.rows.is_older(run):  # its beginning was indexed by somebody else, or forgotten
             self._replay_run(scope, run)
             if entry.process_id == run_id:
                 self._replay_declarations(scope, run_id)
@@ -168,14 +172,17 @@ class Runs:
                 entry = Run(run_id, "unknown", 0, run_id)
                 self._run(0, entry)
             else:
+                span = catalog.span
+                query = sa.select(span.c.trace_id, span.c.span_id).where(span.c.id == row.root)
+                trace_id, span_id = self._connection.execute(query).first() or (None, None)
                 entry = Run(
                     run_id,
                     row.name,
                     row.started_ns,
                     row.process_id,
                     row.session,
-                    None,
-                    None,
+                    trace_id,
+                    span_id,
                     row.parent_run_id,
                     row.project,
                 )
@@ -192,11 +199,14 @@ class Runs:
         """Let a scope see again what a run and the runs inside it did so far."""
         table, span = catalog.run, catalog.span
         tree, frontier = [run], [run]
+        roots: set[int] = set()  # of the runs inside it
         while frontier:
             ids = sa.select(table.c.run_id).where(table.c.id.in_(frontier))
-            inner = sa.select(table.c.id).where(table.c.parent_run_id.in_(ids), table.c.root.isnot(None))
-            frontier = [one for one in self._connection.execute(inner).scalars() if one not in tree]
+            inner = sa.select(table.c.id, table.c.root).where(table.c.parent_run_id.in_(ids), table.c.root.isnot(None))
+            found = [row for row in self._connection.execute(inner).all() if row.id not in tree]
+            frontier = [row.id for row in found]
             tree += frontier
+            roots.update(row.root for row in found)
         spans = self._connection.execute(
             sa.select(span.c.segment, span.c.start_offset, span.c.end_segment, span.c.end_offset, span.c.run).where(
                 span.c.run.in_(tree)
@@ -207,7 +217,7 @@ class Runs:
         self.rows.muted, before = True, self.rows.muted
         try:
             for segment, offset, kind, owner in sorted(places):  # the order of the log
-                self._replay(scope, owner, segment, offset, kind)
+                self._replay(scope, owner, segment, offset, kind, roots)
         finally:
             self.rows.muted = before
 
@@ -246,7 +256,7 @@ class Runs:
         except ClewError:  # damaged: the others are read all the same
             pass
 
-    def _replay(self, scope: RunScope, run: int, segment: int, offset: int, kind: RecordType) -> None:
+    def _replay(self, scope: RunScope, run: int, segment: int, offset: int, kind: RecordType, roots: set[int]) -> None:
         try:
             entry = record.decode(kind, self.store.record(segment, offset, kind, self._connection))
         except ClewError:  # damaged: what this span knew is lost to the runs that follow
@@ -257,6 +267,8 @@ class Runs:
             seen = scope.spans.get(entry.trace_id + entry.span_id)
             if seen is not None:
                 self.resolver.ended(scope, seen, entry)
+                if seen.node in roots:
+                    self._inner_ended(scope, scope.answer or scope.child_answer or scope.last_response)
 
     def _scope_without_session(self, run_id: bytes) -> RunScope:
         entry = self._run_record(run_id)
@@ -284,12 +296,12 @@ class Runs:
         for scope in reversed(self._scopes.values()):
             if key in scope.spans:
                 return scope
-        run_id = self._connection.execute(
-            sa.select(catalog.run.c.run_id)
+        row = self._connection.execute(
+            sa.select(catalog.run.c.run_id, catalog.run.c.id)
             .join(catalog.span, catalog.span.c.run == catalog.run.c.id)
             .where(catalog.span.c.id == node)
-        ).scalar()
-        if run_id is None:
+        ).first()
+        if row is None:
             return None
-        scope = self._restored(run_id)
+        scope = self._scope(row.run_id) if self.rows.is_older(row.id) else self._restored(row.run_id)
         return scope if key in scope.spans else None

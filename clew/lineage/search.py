@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from clew.lineage.constant import is_constant, is_written
+from clew.lineage.constant import is_constant
 from clew.lineage.containment import MINIMUM, Attribution, Match, attribute
 from clew.lineage.content import Content
 from clew.lineage.literal import template_literals
@@ -115,13 +115,12 @@ class Search(Content):
         if match.whole or match.short or not match.candidates[0][0].rank:
             return False
         stretch = text[match.start : match.end]
-        sources = self.sources.code_pieces(scope, stretch)
-        return bool(sources) and is_constant(stretch, sources)
+        return is_constant(stretch, self.sources.in_code(scope, stretch))
 
     def _is_written(self, scope: RunScope, stretch: str) -> bool:
-        """Whether a stretch that nothing else explains is text of the program itself."""
-        sources = self.sources.code_pieces(scope, stretch)
-        return bool(sources) and is_written(stretch, sources)
+        """Whether a stretch that nothing else explains stands in the program's sources, but for parts too short to tell."""
+        found = self.sources.in_code(scope, stretch)
+        return bool(found.matches) and not found.gaps
 
     def _attributed(self, text: str, pieces: list[Piece]) -> Attribution:
         """`attribute`, remembered: servers ask the same things again and again."""

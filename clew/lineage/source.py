@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from clew.lineage.candidate import identities, scalars
 from clew.lineage.constant import Constants
-from clew.lineage.containment import attribute
+from clew.lineage.containment import Attribution, attribute
 from clew.lineage.piece import Piece, PieceIndex
 from clew.lineage.rows import Rows
 from clew.store.catalog import Evidence, Relation, Scope
@@ -238,10 +238,10 @@ class Sources:
 
     # -- literal text of the code
 
-    def code_pieces(self, scope: RunScope, text: str) -> list[Piece]:
-        """Source files of the process's program that share a stretch with a text."""
+    def in_code(self, scope: RunScope, text: str) -> Attribution:
+        """What of a text stands in the source files of the process's program."""
         code = self.code.get((scope.process or scope).run)
-        return self.constants.sources(code, text) if code is not None else []
+        return self.constants.attributed(code, text) if code is not None else attribute(text, [])
 
     def facet(self, process_run: int, code: bytes | None) -> None:
         """The code of a process became known."""

@@ -9,6 +9,9 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import sqlite3
+import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,8 @@ from clew.store.errors import ClewError, MissingExtra, StoreError, StoreUnwritab
 
 # SQLite's primary result codes
 _BUSY, _LOCKED, _READONLY, _IOERR, _CANTOPEN, _FULL = 5, 6, 8, 10, 14, 13
+
+FORK_SECONDS = 5.0  # that a fork waits for other threads to be done with the catalog; a batch takes less than one
 
 REBUILD = "it is only an index: `clew doctor --rebuild` makes it again from the logs"
 
@@ -71,13 +76,45 @@ def _told(context: sa.engine.ExceptionContext, place: str) -> ClewError | None:
     return StoreError(f"the catalog {place} cannot be read ({said}); {REBUILD}")
 
 
-def _connect(path: Path, read_only: bool) -> Any:
-    import sqlite3
+class _Connection(sqlite3.Connection):
+    """A connection that forks wait for.
 
+    What SQLite remembers of a process's locks goes along into a forked child, where the thread that held them is not:
+    the catalog would stay locked to the child for ever (https://sqlite.org/howtocorrupt.html, 2.6).
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        with _open_changed:
+            self.thread = threading.get_ident()
+            _open.add(self)
+        try:
+            super().__init__(*arguments, **named)
+        except BaseException:
+            self._gone()
+            raise
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._gone()
+
+    def _gone(self) -> None:
+        with _open_changed:
+            _open.discard(self)
+            _open_changed.notify_all()
+
+
+_open: weakref.WeakSet[_Connection] = weakref.WeakSet()
+_open_changed = threading.Condition()
+
+
+def _connect(path: Path, read_only: bool) -> Any:
     if read_only:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30, check_same_thread=False)
+        address, uri = f"file:{path}?mode=ro", True
     else:
-        connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
+        address, uri = str(path), False
+    connection = sqlite3.connect(address, uri=uri, timeout=30, check_same_thread=False, factory=_Connection)
     connection.isolation_level = None
     cursor = connection.cursor()
     if not read_only:
@@ -163,12 +200,25 @@ def exclusive(made: Engine, folder: Path, name: str, *, wait: bool = True) -> It
 _held: set[int] = set()
 
 
-def _let_go() -> None:
+def _before_fork() -> None:
+    """Until no other thread has SQLite open; none opens it before the fork is done."""
+    _open_changed.acquire()
+    me = threading.get_ident()
+    _open_changed.wait_for(lambda: all(one.thread == me for one in _open), FORK_SECONDS)
+
+
+def _after_fork() -> None:
     """In a forked child: the parent's locks are none of its own."""
+    global _open_changed
+    _open_changed = threading.Condition()
+    for one in [one for one in _open if one.thread != threading.get_ident()]:  # those threads are not here
+        _open.discard(one)
     for fd in _held:
         os.close(fd)
     _held.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=lambda: _open_changed.release(), after_in_child=_after_fork
+    )

@@ -141,18 +141,20 @@ class SegmentFile:
             if self.read(0, len(MAGIC)) not in (MAGIC, b""):
                 raise StoreFormatError(f"{self.stem} is not a log segment")
             offset = len(MAGIC)
+        unpack, head = FRAME.unpack_from, FRAME.size
         buffer, start = b"", offset
         while True:
-            at = offset - start
-            if len(buffer) - at < FRAME.size or len(buffer) - at < FRAME.size + FRAME.unpack_from(buffer, at)[0]:
-                buffer, start, at = self._intact(offset, 1 << 20), offset, 0
-                if len(buffer) >= FRAME.size and len(buffer) < (need := FRAME.size + FRAME.unpack_from(buffer)[0]):
+            body = offset - start + head
+            if body > len(buffer) or body + (found := unpack(buffer, body - head))[0] > len(buffer):
+                buffer, start, body = self._intact(offset, 1 << 20), offset, head
+                if len(buffer) < head:
+                    return
+                found = unpack(buffer)
+                if len(buffer) < (need := head + found[0]):
                     buffer = self._intact(offset, min(need, self.size - offset))
-            if len(buffer) - at < FRAME.size:
-                return
-            length, crc, kind, version = FRAME.unpack_from(buffer, at)
-            end = offset + FRAME.size + length
-            payload = buffer[at + FRAME.size : at + FRAME.size + length]
+            length, crc, kind, version = found
+            end = offset + head + length
+            payload = buffer[body : body + length]
             if len(payload) == length and _crc(payload, kind, version) == crc:
                 yield Frame(offset, kind, version, payload, end)
                 offset = end

@@ -6,10 +6,11 @@ it with one append. What was written is remembered, so that a text met again cos
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
+
+import msgspec
 
 from clew.store import blob, chain, decoding, encoding
 from clew.store.digest import Digest, Domain, raw_digest, text_bytes
@@ -17,7 +18,7 @@ from clew.store.log import Log, blob_frame, framed
 from clew.store.record import Artifact, Slot
 from clew.tracer import chunks
 from clew.tracer.credential import names_a_secret
-from clew.tracer.memo import Content, ItemMemo, ListMemo, content_of
+from clew.tracer.memo import ItemMemo, Look
 from clew.tracer.secret import SecretRegistry
 
 Given = tuple[Any, ...]  # (role, kind, value[, name[, info]])
@@ -43,6 +44,7 @@ class Cleaner(Protocol):
     def text(self, text: str) -> str: ...
     def named(self, name: str, value: Any) -> Any: ...
     def data(self, data: bytes) -> bytes: ...
+    def after_fork(self) -> None: ...
 
 
 class Gate:
@@ -61,9 +63,7 @@ class Gate:
         self.names: dict[str, str] = {}
         self.innocent: set[str] = set()  # names that do not say that what stands under them is secret
         self.items = ItemMemo()
-        self.lists = ListMemo(self.items.classes)
         self.links: dict[bytes, bytes] = {}
-        self._lock = threading.Lock()
         self.secrets = cleaner.secrets
         self.version = self.secrets.version  # of the secrets, when what is remembered was found clean
         self.rested = True  # nothing was written since it was set
@@ -106,7 +106,6 @@ class Gate:
         """Forget what was written (after a fork, or when the log was lost): it will be written again."""
         self.known, self.texts, self.inlines, self.items, self.links = set(), {}, {}, ItemMemo(), {}
         self.names, self.clean_lists = {}, set()
-        self.lists = ListMemo(self.items.classes)
         self.text_chars = 0
 
     def commit(self, batch: Batch) -> None:
@@ -126,8 +125,8 @@ class Gate:
             if len(self.links) > _KNOWN:
                 self.links = {}
             self.links.update(batch.links)
-        for item, content, name in batch.items:
-            self.items.keep(item, content, name)
+        for look, name in batch.items:
+            self.items.keep(look, name)
         batch.frames = []
         if self.rested:
             self.rested = False
@@ -139,7 +138,7 @@ class Batch:
 
     __slots__ = (
         "_asked",
-        "_content",
+        "_look",
         "clean",
         "complete",
         "content",
@@ -161,10 +160,10 @@ class Batch:
         self.frames: list[bytes] = []
         self.fresh: set[bytes] = set()
         self.texts: list[tuple[str, bytes]] = []
-        self.items: list[tuple[Any, Content, bytes]] = []
+        self.items: list[tuple[Look, bytes]] = []
         self.clean, self.innocent = gate.inlines, gate.innocent
         self._asked: Any = None  # a value of which the gate does not know this very object
-        self._content: tuple[Any, Content | None] = (None, None)  # the last one of which it knows no like
+        self._look: Look | None = None  # at the last one of which it knows no like
         self.links: dict[bytes, bytes] = {}
         self.complete = True
         self.depth = 0  # lists around the list that is being captured
@@ -207,10 +206,9 @@ class Batch:
     def item(self, kind: str, value: Any, encoded: bytes, complete: bool) -> bytes:
         name = raw_digest(Domain.VALUE, encoded)
         self._put(Domain.VALUE, name, encoded)
-        if complete and self.content is self.gate.content:
-            content = content_of(value)
-            if content is not None and (self._content[0] is not value or self._content[1] == content):
-                self.items.append((value, content, name))  # else another thread changed it meanwhile
+        look, self._look = self._look, None
+        if complete and look is not None and look() is value and self.content is self.gate.content:
+            self.items.append((look, name))
         if not self.content and kind == "document":
             self._skeleton(value, name)
         return name
@@ -219,11 +217,9 @@ class Batch:
         items = self.gate.items
         known = items.of(value) if value is not self._asked else None
         if known is None:
-            content = content_of(value)
-            known = items.alike(content)
-            self._content = (value, content)
-            if known is not None and content is not None:
-                items.keep(value, content, known)
+            look = items.look(value)
+            known = items.alike(look) if look is not None else None
+            self._look = look if known is None else None
         return known
 
     def _skeleton(self, value: Any, name: bytes) -> None:
@@ -256,11 +252,7 @@ class Batch:
         if cls is str:
             return _TEXT, self.gate.texts.get(value) or self.text(value)
         if cls is list and self.depth < _LISTS:  # further down, and in a list that holds itself, a list is a value
-            self.depth += 1
-            try:
-                return _CHAIN, self.chain(value)
-            finally:
-                self.depth -= 1
+            return _CHAIN, self.chain(value)
         items = self.gate.items
         known = items.of(value)
         if known is not None:
@@ -294,15 +286,9 @@ class Batch:
         """The digest of a list, each item captured on its own."""
         if type(values) is not list:
             values = list(values)
-        if not values:
-            return _EMPTY
-        gate, own = self.gate, self.links
-        known, content = gate.lists.look(values)
-        if known is not None:
-            return known
-        given = values
         if len(values) > 1 and not _JOINABLE.isdisjoint(map(type, values)):
             values = self._joined(values)
+        gate, own = self.gate, self.links
         seen, texts, written = gate.items.of, gate.texts, gate.links
         current = _EMPTY
         for value in values:
@@ -311,34 +297,37 @@ class Batch:
             elif (known := seen(value)) is not None:
                 domain, item = _VALUE, known
             else:
-                domain, item = self._part(value)
-                content = None
+                self.depth += 1
+                try:
+                    domain, item = self._part(value)
+                finally:
+                    self.depth -= 1
             step = current + item
             if step in written:
                 current = written[step]
-                continue
-            content = None  # it is remembered when all of it is in the log
-            if step in own:
+            elif step in own:
                 current = own[step]
             else:
                 data = chain.link_bytes(current, domain, item)
                 current = own[step] = raw_digest(_CHAIN, data)
                 self._put(_CHAIN, current, data)
-        if content is not None and values is given:
-            gate.lists.keep(given, content, current)
         return current
 
     def slot(self, given: Given) -> Slot:
         """A slot of a span from (role, kind, value[, name[, info]])."""
         role, kind, value = given[0], given[1], given[2]
         gate = self.gate
-        if type(value) is tuple and _named(value):
+        cls = type(value)
+        if cls is tuple and _named(value):
             domain, name = value
         else:
             if role not in gate.innocent:
                 value = gate.named(role, value)
-            if type(value) is str:
+                cls = type(value)
+            if cls is str:
                 domain, name = _TEXT, gate.texts.get(value) or self.text(value)
+            elif cls is list:
+                domain, name = _CHAIN, self.chain(value)
             else:
                 domain, name = self._part(value)
         if len(given) == 3:
@@ -358,23 +347,25 @@ class Batch:
         for key, value in values.items():
             if value is None:
                 continue
+            cls = type(value)
+            if key in innocent and key in memo and self.content:
+                if cls is str and value in memo:
+                    clean[memo[key]] = memo[value]
+                elif cls is int and -_INT64 <= value < _INT64:
+                    clean[memo[key]] = value
+                else:
+                    clean[memo[key]] = self.plain(value)
+                continue
             if type(key) is not str:  # somebody else's: OpenTelemetry checks them only where somebody exports
                 key = str(key)
             if key not in innocent:
                 value = self.gate.named(key, value)
-            key = memo[key] if key in memo else self.gate.name(key)
-            if not self.content and (key in _TOLD or key.startswith(_TOLD_BELOW)):
-                clean[key] = str(self.part(value)[1])
-            elif type(value) is str and value in memo:
-                clean[key] = memo[value]
-            elif type(value) is int and -_INT64 <= value < _INT64:
-                clean[key] = value
-            else:
-                clean[key] = self.plain(value)
+            told = not self.content and (key in _TOLD or key.startswith(_TOLD_BELOW))
+            clean[self.gate.name(key)] = str(self.part(value)[1]) if told else self.plain(value)
         return clean
 
     def plain(self, value: Any, depth: int = 0) -> Any:
-        """One attribute value as it may be stored. Digests and ids, which are bytes, stay as they are."""
+        """One attribute value as it may be stored. Digests stay as they are; bytes that are none become a text."""
         cls = type(value)
         if cls is str:
             return self.gate.name(value) if len(value) < 256 else storable(self.gate.cleaner.text(value))
@@ -384,6 +375,8 @@ class Batch:
             return str.__str__(value)
         if cls in _PLAIN:
             return value
+        if cls is bytes:
+            return storable(self.gate.cleaner.data(value).decode("utf-8", "backslashreplace"))
         try:
             if cls is dict and len(value) <= _FEW and _PLAIN_NUMBERS.issuperset(map(type, value.values())):
                 memo = self.gate.names  # such as a rank and a score
@@ -403,7 +396,7 @@ class Batch:
             self.complete = False
             return encoding.qualified_name(type(value))
 
-    def record(self, entry: Any) -> None:
+    def record(self, entry: msgspec.Struct) -> None:
         """Add the event's own record; it stands after the content it names."""
         self.frames.append(framed(entry))
 
@@ -421,7 +414,7 @@ _INT64 = 1 << 63
 _CLEAN_LISTS = 1024
 _CLEAN_CHARS = 4096  # of one of them
 _FEW = 8
-_PLAIN = frozenset((float, bool, type(None), bytes, Digest))
+_PLAIN = frozenset((float, bool, type(None), Digest))
 _PLAIN_NUMBERS = frozenset((float, bool, type(None)))
 _JOINABLE = frozenset((str, bytes))  # of which several together may hold a credential that none holds alone
 _TOLD = frozenset((  # attributes that hold content: where content is not captured, its digest stands there

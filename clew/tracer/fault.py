@@ -52,6 +52,10 @@ class Faults:
             for where, (count, text) in counts.items():
                 self._counts[where] = (self._counts.get(where, (0, ""))[0] + count, text)
 
+    def after_fork(self) -> None:
+        """In a forked child: the thread that held the lock is not there to free it."""
+        self._lock = threading.Lock()
+
     @property
     def counts(self) -> dict[str, tuple[int, str]]:
         """Place -> (how often, last error)."""

@@ -146,6 +146,8 @@ class Tracer:
 
     def _after_fork(self) -> None:
         """In a forked child: a process run of its own, with the facets of its parent."""
+        self.faults.after_fork()
+        self.gate.cleaner.after_fork()
         facets = self.process.facets
         self.process_run = OpenRun(self.log.process_id, self.process_run.name, None, None, self.settings.project)
         self.gate.forget()

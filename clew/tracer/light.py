@@ -7,8 +7,9 @@ the current span through OpenTelemetry's API, which clew records as it would any
 
 from __future__ import annotations
 
+import contextlib
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from time import time_ns
 from typing import Any
 
@@ -38,6 +39,18 @@ class Said:
         self.name: str | None = None
         self.failed: bool | None = None  # None: it said nothing of success or failure
         self.description: str | None = None
+
+    def say(self, attributes: Mapping[str, AnyValue] | Iterable[tuple[str, AnyValue]]) -> None:
+        """Note attributes; what can be none is passed over."""
+        with contextlib.suppress(TypeError, ValueError):
+            self.attributes.update(attributes)
+
+    def event(self, name: str, attributes: Attributes, timestamp: int | None) -> None:
+        """Note an event that happened at `timestamp` (ns since the epoch), or now; attributes as above."""
+        told: dict[str, Any] = {}
+        with contextlib.suppress(TypeError, ValueError):
+            told.update(attributes or {})
+        self.events.append((name, time_ns() if timestamp is None else timestamp, told))
 
     def status(self, status: Status | StatusCode, description: str | None) -> None:
         """Note a status, in either of the forms the API takes."""
@@ -88,15 +101,16 @@ class LightSpan(trace.Span):
         return self.said
 
     def set_attribute(self, key: str, value: AnyValue) -> None:
-        self.set_attributes({key: value})
+        if self.end_time is None:
+            self._said().say([(key, value)])
 
     def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
         if self.end_time is None:
-            self._said().attributes.update(attributes)
+            self._said().say(attributes)
 
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
         if self.end_time is None:
-            self._said().events.append((name, time_ns() if timestamp is None else timestamp, dict(attributes or {})))
+            self._said().event(name, attributes, timestamp)
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         if self.end_time is None:
@@ -118,12 +132,13 @@ class LightSpan(trace.Span):
         escaped: bool = False,
     ) -> None:
         cls = type(exception)
+        message, stack = told_of(exception)
         told = {
             "exception.type": cls.__qualname__
             if cls.__module__ == "builtins"
             else f"{cls.__module__}.{cls.__qualname__}",
-            "exception.message": str(exception),
-            "exception.stacktrace": "".join(traceback.format_exception(exception)),
+            "exception.message": message,
+            "exception.stacktrace": stack,
             "exception.escaped": str(escaped),
         }
         self.add_event("exception", {**told, **(attributes or {})}, timestamp)
@@ -131,3 +146,15 @@ class LightSpan(trace.Span):
     def end(self, end_time: int | None = None) -> None:
         if self.end_time is None:
             self.end_time = time_ns() if end_time is None else end_time
+
+
+def told_of(error: BaseException) -> tuple[str, str]:
+    """Message and traceback of an exception, whose own methods may fail."""
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message cannot be read)"
+    try:
+        return message, "".join(traceback.format_exception(error))
+    except Exception:
+        return message, type(error).__qualname__

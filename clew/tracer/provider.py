@@ -96,7 +96,7 @@ class RecordedSpan(sdk._Span):
     def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
         super().set_attributes(attributes)
         if self.said is not None:
-            self.said.attributes.update(attributes)
+            self.said.say(attributes)
         if (twin := self.twin) is not None:  # another thread may end the span meanwhile
             twin.set_attributes(attributes)
 
@@ -104,7 +104,7 @@ class RecordedSpan(sdk._Span):
         timestamp = time_ns() if timestamp is None else timestamp
         super().add_event(name, attributes, timestamp)
         if self.said is not None:
-            self.said.events.append((name, timestamp, dict(attributes or {})))
+            self.said.event(name, attributes, timestamp)
         if (twin := self.twin) is not None:
             twin.add_event(name, attributes, timestamp)
 

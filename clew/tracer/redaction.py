@@ -68,6 +68,11 @@ class Redactor:
         ]
         self._exact: tuple[int, list[tuple[str, str, bool]], list[tuple[str, str, bool]]] = (0, [], [])
 
+    def after_fork(self) -> None:
+        """In a forked child: the threads that held the locks are not there to free them."""
+        self._lock = Lock()
+        self._secrets.after_fork()
+
     @property
     def policy(self) -> str:
         """The version of the rules, recorded with what they redacted."""

@@ -66,6 +66,10 @@ class SecretRegistry:
                 new += _may_be_secret(match["password"]) and self.add(match["password"])
         return new
 
+    def after_fork(self) -> None:
+        """In a forked child: the thread that held the lock is not there to free it."""
+        self._lock = Lock()
+
     def __repr__(self) -> str:
         return f"<SecretRegistry of {len(self._values)} values>"
 

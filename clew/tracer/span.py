@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from clew.store.record import Derivation, Run, Slot, SpanEnd, SpanStart
 from clew.store.vocabulary import implied_attributes
 from clew.tracer import context
 from clew.tracer.capture import Batch, Given
-from clew.tracer.light import LightSpan, Said
+from clew.tracer.light import LightSpan, Said, told_of
 
 if TYPE_CHECKING:
     from clew.tracer.init import Tracer
@@ -233,7 +232,7 @@ class OpenSpan:
         late = self._late
         if error is not None and status == "error":
             values["error.type"] = type(error).__qualname__
-            message, trace = _told(error)
+            message, trace = told_of(error)
             values["exception.message"] = tracer.gate.cleaner.text(message)[:2000]
             late = [*late, ("traceback", "value", trace)]
         end_ns = time.time_ns()
@@ -318,18 +317,6 @@ def _id(above: trace.Span) -> bytes | None:
     """The id of a span that may be anybody's."""
     found = above.get_span_context()
     return found.span_id.to_bytes(8, "big") if found.is_valid else None
-
-
-def _told(error: BaseException) -> tuple[str, str]:
-    """Message and traceback of an exception, whose own methods may fail."""
-    try:
-        message = str(error)
-    except Exception:
-        message = "(its message cannot be read)"
-    try:
-        return message, "".join(traceback.format_exception(error))
-    except Exception:
-        return message, type(error).__qualname__
 
 
 def status_of(error: BaseException) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
+import subprocess
+import sys
+import textwrap
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +28,8 @@ from pydantic import Field
 import clew
 from clew.lineage.graph import Lineage, Node
 
+ROOT = Path(__file__).parent.parent.parent
+QUESTION = "Who decides on remote work and fire drills?"
 SUBJECTS = [
     "parental leave", "remote work", "travel expenses", "security badges", "laptop repair", "office plants",
     "fire drills", "meeting rooms", "bicycle racks", "night shifts", "visitor parking", "printer paper",
@@ -228,6 +234,41 @@ def agent(
     graph.add_edge("choose", "answer")
     graph.add_edge("answer", END)
     return graph.compile(name="Desk")
+
+
+def about(subject: str) -> Callable[[Document], bool]:
+    """For `agent`: keep the documents that name a subject."""
+    return lambda document: subject in document.page_content
+
+
+# -- a process of its own
+
+PROGRAM = """
+import sys
+import clew
+clew.init(project="own", store=sys.argv[1])
+clew.instrument()
+from langchain_core.messages import HumanMessage, SystemMessage
+from tests.lineage.lineage_bed import Fake, Given, documents, rows
+{body}
+clew.flush()
+"""
+
+
+def in_a_process(folder: Path, body: str) -> str:
+    """Run a traced program whose store is `folder/store`; what it printed."""
+    program = folder / "program.py"
+    program.write_text(PROGRAM.format(body=textwrap.dedent(body)), encoding="utf-8")
+    process = subprocess.run(
+        [sys.executable, str(program), str(folder / "store")],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 # -- reading

@@ -22,6 +22,7 @@ from clew.tracer.redaction import Redactor
 from clew.tracer.secret import SecretRegistry
 
 LONG = "a text that is long enough to be stored as content of its own, far beyond sixty-four characters"
+PASSWORD = "pQ7xL2vN9wR4tY6u"
 KEY = "sk-proj-" + "aB3dE5gH7jK9mN1pQ3sT5vX7z" * 2
 
 
@@ -196,6 +197,32 @@ def test_attributes_are_plain_and_redacted_whatever_they_were(gate: Gate) -> Non
     assert found["digest"] == text_digest("x")
     batch.record(batch_of_attributes(found))
     batch.commit()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"password": PASSWORD, 3: "y"},
+        {3: "y", "password": PASSWORD},
+        {None: 1, b"x": 2, (1, 2): 3, "api_key": PASSWORD},
+        {"outer": {"password": PASSWORD, 3: {"token": PASSWORD}}},
+        [{"password": PASSWORD, 3: "y"}, {3.5: [{"secret": PASSWORD, True: False}]}],
+        {"password": PASSWORD, "\ud800": "a key that has no UTF-8"},
+        Message("text", {"password": PASSWORD, 3: "y"}),
+    ],
+)
+def test_a_name_says_that_its_text_is_secret_whatever_the_names_beside_it_are(gate: Gate, value: Any) -> None:
+    batch = gate.batch()
+    domain, name = batch.part(value)
+    attributes = batch.attributes({"a": value, "b": (value,)})
+    batch.record(batch_of_attributes(attributes))
+    batch.commit()
+    assert gate.log.stem is not None
+    data = gate.log.stem.with_name(gate.log.stem.name + ".log").read_bytes()
+    assert PASSWORD.encode() not in data
+    assert b"secret:" in data
+    assert gate.batch().part(value) == (domain, name)
+    assert batch.complete
 
 
 def batch_of_attributes(found: dict[str, Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry import trace
@@ -106,6 +107,102 @@ def test_a_status(said: Said, status: Status | StatusCode) -> None:
     assert (found.status, found.attributes["exception.message"]) == ("error", "it failed")
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("nobody may read me")
+
+
+class Mute:
+    def __str__(self) -> str:
+        raise RuntimeError("mute")
+
+    __repr__ = __str__
+
+
+def raised(error: BaseException) -> BaseException:
+    """The error as it is once it was raised, with its traceback."""
+    try:
+        raise error
+    except BaseException as caught:
+        return caught
+
+
+def cyclic() -> BaseException:
+    one, other = ValueError("one"), ValueError("other")
+    one.__cause__, other.__cause__ = other, one
+    return one
+
+
+ODD: dict[str, Callable[[Any], object]] = {
+    "a key that is a number": lambda span: span.set_attribute(3, "x"),
+    "a key that is None": lambda span: span.set_attribute(None, "x"),
+    "a key that is a tuple": lambda span: span.set_attributes({("a", 1): "x", "b": 2}),
+    "a key of bytes": lambda span: span.set_attribute(b"\xff", "x"),
+    "a key with a lone surrogate": lambda span: span.set_attribute("\ud800", "\udfff"),
+    "an object": lambda span: span.set_attribute("odd", object()),
+    "an object without a text": lambda span: span.set_attribute("odd", Mute()),
+    "a huge number": lambda span: span.set_attribute("odd", 2**4000),
+    "no number": lambda span: span.set_attribute("odd", float("nan")),
+    "a list of everything": lambda span: span.set_attribute("odd", [1, "a", None, Mute(), 2**70, [b"\xff"]]),
+    "nothing": lambda span: span.set_attribute("odd", None),
+    "an exception that cannot be read": lambda span: span.record_exception(Unspeakable("x")),
+    "an exception with its cause in a circle": lambda span: span.record_exception(cyclic()),
+    "a group of exceptions": lambda span: span.record_exception(
+        raised(ExceptionGroup("several", [ValueError("one"), ExceptionGroup("more", [KeyError("two")])]))
+    ),
+    "a wish to stop": lambda span: span.record_exception(raised(KeyboardInterrupt())),
+    "an exception with odd attributes": lambda span: span.record_exception(ValueError("x"), {3: Mute(), "a": 2**70}),
+    "an event with odd attributes": lambda span: span.add_event("event", {3: Mute(), "a": {"b": object()}}),
+    "an event at an odd time": lambda span: span.add_event("event", None, 2**70),
+    "a link to nothing": lambda span: span.add_link(trace.INVALID_SPAN_CONTEXT),
+    "a link with numbers that are too large": lambda span: span.add_link(SpanContext(2**200, 2**100, False)),
+    "an empty name": lambda span: span.update_name(""),
+    "a name with a lone surrogate": lambda span: span.update_name("\ud800\0"),
+    "a status of nothing": lambda span: span.set_status(StatusCode.UNSET, "why?"),
+    "a status with a description that is no text": lambda span: span.set_status(Status(StatusCode.ERROR, 3)),  # type: ignore[arg-type]
+    "a success with a description": lambda span: span.set_status(StatusCode.OK, "all went well"),
+    "an end of the program's own": lambda span: span.end(),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_whatever_is_said_of_a_span_its_end_and_all_else_that_was_said_is_recorded(
+    exporter: InMemorySpanExporter | None, tmp_path: Path, odd: str
+) -> None:
+    tracer = clew.init("tests", store=tmp_path / "store")
+    assert tracer is not None
+    with clew.run("run") as run:
+        here = trace.get_current_span()
+        here.set_attribute("before", 1)
+        try:
+            ODD[odd](here)
+        except Exception:  # the SDK's own, which the program would see without clew too
+            assert exporter is not None
+        here.set_attribute("after", 2)
+        run.output("an answer")
+    with clew.open(tmp_path / "store") as reader:
+        (span,) = reader.spans()
+        assert json.dumps(json.loads(json.dumps(span.to_dict()))) == json.dumps(span.to_dict())
+        (of_run,) = reader.runs()
+    assert span.end_ns is not None
+    assert span.status in ("ok", "error")
+    assert of_run.status == span.status
+    assert [slot.value for slot in span.generated] == ["an answer"]
+    assert span.attributes["before"] == 1
+    assert "after" in span.attributes or odd == "an end of the program's own"
+
+
+@pytest.mark.parametrize("key", ["note", "password"])
+def test_a_secret_said_in_bytes_is_redacted(said: Said, key: str) -> None:
+    def say(span: trace.Span) -> None:
+        span.set_attribute(key, KEY.encode())
+        span.add_event("event", {key: KEY.encode(), "more": [KEY.encode()]})
+
+    found = said(say)
+    assert KEY not in str(found.to_dict())
+    assert found.attributes[key].startswith("secret:")
+
+
 def test_nothing_is_said_of_an_ended_span(tracer: Tracer, reader: Reader) -> None:
     with clew.run("run"):
         span = trace.get_current_span()
@@ -138,3 +235,17 @@ def test_a_remote_parent_is_continued(tracer: Tracer, reader: Reader) -> None:
     assert (spans["run"].parent_id, spans["run"].trace_id) == (f"{6:016x}", f"{5:032x}")
     assert inside.trace_flags == deep.trace_flags == 0
     assert spans["deep"].parent_id == f"{inside.span_id:016x}"
+
+
+def test_what_can_be_no_attribute_is_passed_over_while_nobody_exports(clean_tracing: None, tmp_path: Path) -> None:
+    clew.init("tests", store=tmp_path / "store")
+    with clew.run("run"):
+        span: Any = trace.get_current_span()
+        span.set_attribute([1], 2)
+        span.set_attributes(None)
+        span.add_event("odd", 3)
+        span.set_attribute("even", 4)
+    with clew.open(tmp_path / "store") as reader:
+        (found,) = reader.spans()
+    assert found.attributes["even"] == 4
+    assert [(event[0], event[2]) for event in found.events] == [("odd", {})]

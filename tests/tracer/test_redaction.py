@@ -247,6 +247,35 @@ def test_a_value_that_is_registered_later_is_found_by_the_same_redactor() -> Non
     assert PLACEHOLDER.fullmatch(redactor.text("open sesame now").removesuffix(" now"))
 
 
+UUID = "0197f3a2-5c41-7d3e-9b1a-2f6c8e4d7a90"
+MADE_IDS = [UUID, f"run-{UUID}", f"run--{UUID}", f"lc_run--{UUID}", f"lc_run--{UUID}-0", f"run-{UUID}-9999"]
+
+
+@pytest.mark.parametrize("made_id", MADE_IDS)
+@pytest.mark.parametrize("secret", [UUID, UUID[9:], UUID[:8], UUID[-12:], None])
+def test_what_looks_like_an_id_that_frameworks_make_is_redacted_where_it_holds_a_registered_value(
+    secret: str | None, made_id: str
+) -> None:
+    registry = SecretRegistry()
+    redactor = Redactor(KEY, secrets=registry)
+    assert redactor.text(made_id) is made_id
+    value = secret if secret is not None else made_id
+    registry.add(value)
+    redacted = redactor.text(made_id)
+    assert value not in redacted
+    assert PLACEHOLDER.search(redacted)
+    assert redactor.text(redacted) is redacted
+    assert value not in redactor.data(made_id.encode()).decode()
+
+
+@pytest.mark.parametrize("made_id", MADE_IDS)
+def test_an_id_that_frameworks_make_is_left_where_another_value_is_registered(made_id: str) -> None:
+    registry = SecretRegistry()
+    registry.add("open sesame")
+    assert Redactor(KEY, secrets=registry).text(made_id) is made_id
+    assert Redactor(KEY).named("password", made_id) != made_id  # where its place says that it is secret
+
+
 def test_only_the_secret_part_goes() -> None:
     hidden = Redactor(KEY).text("postgresql://app:hunter22@db:5432/x password='hunter22' q=1&api_key=hunter22&page=2")
     mark = f"secret:{blake3(b'hunter22', key=KEY).hexdigest(16)}"

@@ -35,7 +35,7 @@ _PARAMETERS = (
     ("n", "gen_ai.request.choice.count"),
 )
 _NOT_PARAMETERS = frozenset(("tools", "functions"))
-_TOLD = ("ls_provider", "ls_model_name", *("ls_" + key for key, _ in _PARAMETERS))
+_TOLD = frozenset(("ls_provider", "ls_model_name", *("ls_" + key for key, _ in _PARAMETERS)))
 _REMEMBERED = 512
 
 
@@ -57,7 +57,7 @@ def request(serialized: Any, metadata: dict[str, Any], parameters: dict[str, Any
         for key, value in parameters.items()
         if key not in _NOT_PARAMETERS and value is not None and not hasattr(value, "get_secret_value")
     }
-    told = {key: metadata[key] for key in _TOLD if key in metadata}
+    told = {key: metadata[key] for key in _TOLD & metadata.keys()}
     key = (id(serialized), len(parameters))
     entry = _known.get(key)  # the entry holds `serialized`, so its id stays its own
     if entry is not None and entry[0] is serialized and entry[1] == kept and entry[2] == told:

@@ -38,6 +38,19 @@ OPERATION = {
     "eval": "evaluate",
 }
 
+_CONTENT = frozenset((
+    "db.query.text", "db.statement", "exception.message", "exception.stacktrace", "gen_ai.completion",
+    "gen_ai.event.content", "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.prompt",
+    "gen_ai.retrieval.documents", "gen_ai.retrieval.query.text", "gen_ai.system_instructions",
+    "gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "gen_ai.tool.definitions", "input.value", "metadata",
+    "output.value", "retrieval.documents", "tool.parameters",
+))  # fmt: skip
+_CONTENT_BELOW = (
+    "llm.input_messages", "llm.output_messages", "llm.prompt", "gen_ai.prompt.", "gen_ai.completion.",
+    "embedding.embeddings", "retrieval.documents.", "reranker.input_documents", "reranker.output_documents",
+    "reranker.query", "traceloop.entity.",
+)  # fmt: skip
+
 
 def implied_attributes(kind: str, run_id: str, session: str | None) -> dict[str, Any]:
     """The attributes that a span of clew's has by its kind and run: exported and shown, and not logged with each span.
@@ -53,3 +66,8 @@ def implied_attributes(kind: str, run_id: str, session: str | None) -> dict[str,
     if session is not None:
         found["session.id"] = found["gen_ai.conversation.id"] = session
     return found
+
+
+def is_content(attribute: str) -> bool:
+    """Whether the conventions say that an attribute holds content: where content is not captured its digest stands there."""
+    return attribute in _CONTENT or attribute.startswith(_CONTENT_BELOW)

@@ -16,9 +16,10 @@ from clew.store import blob, chain, decoding, encoding
 from clew.store.digest import Digest, Domain, raw_digest, text_bytes
 from clew.store.log import Log, blob_frame, framed
 from clew.store.record import Artifact, Slot
+from clew.store.vocabulary import is_content
 from clew.tracer import chunks
 from clew.tracer.credential import names_a_secret
-from clew.tracer.memo import ItemMemo, Look
+from clew.tracer.memo import ItemMemo, ListMemo, Look
 from clew.tracer.secret import SecretRegistry
 
 Given = tuple[Any, ...]  # (role, kind, value[, name[, info]])
@@ -62,7 +63,11 @@ class Gate:
         self.clean_lists: set[tuple[Any, ...]] = set()
         self.names: dict[str, str] = {}
         self.innocent: set[str] = set()  # names that do not say that what stands under them is secret
+        self.keys: dict[
+            Any, str
+        ] = {}  # of attributes that say neither that nor, where it counts, that they are content
         self.items = ItemMemo()
+        self.lists = ListMemo(self.items)
         self.links: dict[bytes, bytes] = {}
         self.secrets = cleaner.secrets
         self.version = self.secrets.version  # of the secrets, when what is remembered was found clean
@@ -99,13 +104,15 @@ class Gate:
             return self.cleaner.named(name, value)
         if len(self.innocent) >= _NAMES:
             self.innocent.clear()
+            self.keys.clear()
         self.innocent.add(name)
         return value
 
     def forget(self) -> None:
         """Forget what was written (after a fork, or when the log was lost): it will be written again."""
         self.known, self.texts, self.inlines, self.items, self.links = set(), {}, {}, ItemMemo(), {}
-        self.names, self.clean_lists = {}, set()
+        self.names, self.keys, self.clean_lists = {}, {}, set()
+        self.lists = ListMemo(self.items)
         self.text_chars = 0
 
     def commit(self, batch: Batch) -> None:
@@ -136,21 +143,10 @@ class Gate:
 class Batch:
     """What one event brings. It is the `encoding.Sink` of the event's values. For one thread."""
 
-    __slots__ = (
-        "_asked",
-        "_look",
-        "clean",
-        "complete",
-        "content",
-        "depth",
-        "frames",
-        "fresh",
-        "gate",
-        "innocent",
-        "items",
-        "links",
-        "texts",
-    )
+    complete = True  # nothing of it was captured as an opaque marker
+    depth = 0  # lists around the list that is being captured
+    _asked: Any = None  # a value of which the gate does not know this very object
+    _look: Look | None = None  # at the last one of which it knows no like
 
     def __init__(self, gate: Gate) -> None:
         if gate.version != gate.secrets.version:
@@ -162,11 +158,7 @@ class Batch:
         self.texts: list[tuple[str, bytes]] = []
         self.items: list[tuple[Look, bytes]] = []
         self.clean, self.innocent = gate.inlines, gate.innocent
-        self._asked: Any = None  # a value of which the gate does not know this very object
-        self._look: Look | None = None  # at the last one of which it knows no like
         self.links: dict[bytes, bytes] = {}
-        self.complete = True
-        self.depth = 0  # lists around the list that is being captured
 
     # -- encoding.Sink
 
@@ -286,12 +278,18 @@ class Batch:
         """The digest of a list, each item captured on its own."""
         if type(values) is not list:
             values = list(values)
-        if len(values) > 1 and not _JOINABLE.isdisjoint(map(type, values)):
-            values = self._joined(values)
+        if not values:
+            return _EMPTY
         gate, own = self.gate, self.links
+        if (known := gate.lists.of(values)) is not None:
+            return known
+        look = gate.lists.look(values)
+        parts = values
+        if len(values) > 1 and not _JOINABLE.isdisjoint(map(type, values)):
+            parts = self._joined(values)
         seen, texts, written = gate.items.of, gate.texts, gate.links
         current = _EMPTY
-        for value in values:
+        for value in parts:
             if type(value) is str:
                 domain, item = _TEXT, texts[value] if value in texts else self.text(value)
             elif (known := seen(value)) is not None:
@@ -302,20 +300,25 @@ class Batch:
                     domain, item = self._part(value)
                 finally:
                     self.depth -= 1
+                look = None
             step = current + item
             if step in written:
                 current = written[step]
-            elif step in own:
+                continue
+            look = None  # it is remembered when all of it is in the log
+            if step in own:
                 current = own[step]
             else:
                 data = chain.link_bytes(current, domain, item)
                 current = own[step] = raw_digest(_CHAIN, data)
                 self._put(_CHAIN, current, data)
+        if look is not None and parts is values:
+            gate.lists.keep(look, current)
         return current
 
     def slot(self, given: Given) -> Slot:
         """A slot of a span from (role, kind, value[, name[, info]])."""
-        role, kind, value = given[0], given[1], given[2]
+        role, kind, value = given if len(given) == 3 else given[:3]
         gate = self.gate
         cls = type(value)
         if cls is tuple and _named(value):
@@ -342,27 +345,38 @@ class Batch:
 
     def attributes(self, values: dict[str, Any]) -> dict[str, Any]:
         """Attributes as they may be stored: texts redacted, anything but plain values as text."""
-        memo, innocent = self.gate.names, self.gate.innocent
+        gate = self.gate
+        memo, keys = gate.names, gate.keys if self.content is gate.content else {}
         clean: dict[str, Any] = {}
         for key, value in values.items():
             if value is None:
                 continue
+            if (name := keys.get(key)) is None:
+                name, value = self._attribute(key, value)
             cls = type(value)
-            if key in innocent and key in memo and self.content:
-                if cls is str and value in memo:
-                    clean[memo[key]] = memo[value]
-                elif cls is int and -_INT64 <= value < _INT64:
-                    clean[memo[key]] = value
-                else:
-                    clean[memo[key]] = self.plain(value)
-                continue
-            if type(key) is not str:  # somebody else's: OpenTelemetry checks them only where somebody exports
-                key = str(key)
-            if key not in innocent:
-                value = self.gate.named(key, value)
-            told = not self.content and (key in _TOLD or key.startswith(_TOLD_BELOW))
-            clean[self.gate.name(key)] = str(self.part(value)[1]) if told else self.plain(value)
+            if cls is str and value in memo:
+                clean[name] = memo[value]
+            elif cls is int and -_INT64 <= value < _INT64:
+                clean[name] = value
+            elif cls is Clean:
+                clean[name] = str.__str__(value)
+            else:
+                clean[name] = self.plain(value)
         return clean
+
+    def _attribute(self, key: Any, value: Any) -> tuple[str, Any]:
+        """An attribute that is met for the first time, or whose key says that it is secret or content: name and value."""
+        gate = self.gate
+        if type(key) is not str:  # somebody else's: OpenTelemetry checks them only where somebody exports
+            key = str(key)
+        if key not in gate.innocent:
+            value = gate.named(key, value)
+        name = gate.name(key)
+        if not self.content and is_content(key):
+            return name, str(self.part(value)[1])
+        if key in gate.innocent and self.content is gate.content:
+            gate.keys[key] = name
+        return name, value
 
     def plain(self, value: Any, depth: int = 0) -> Any:
         """One attribute value as it may be stored. Digests stay as they are; bytes that are none become a text."""
@@ -417,19 +431,6 @@ _FEW = 8
 _PLAIN = frozenset((float, bool, type(None), Digest))
 _PLAIN_NUMBERS = frozenset((float, bool, type(None)))
 _JOINABLE = frozenset((str, bytes))  # of which several together may hold a credential that none holds alone
-_TOLD = frozenset((  # attributes that hold content: where content is not captured, its digest stands there
-    "db.query.text", "db.statement", "exception.message", "exception.stacktrace", "gen_ai.completion",
-    "gen_ai.event.content", "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.prompt", "gen_ai.retrieval.documents",
-    "gen_ai.retrieval.query.text", "gen_ai.system_instructions", "gen_ai.tool.call.arguments",
-    "gen_ai.tool.call.result", "gen_ai.tool.definitions", "input.value", "metadata", "output.value",
-    "retrieval.documents",
-    "tool.parameters",
-))  # fmt: skip
-_TOLD_BELOW = (
-    "llm.input_messages", "llm.output_messages", "llm.prompt", "gen_ai.prompt.", "gen_ai.completion.",
-    "embedding.embeddings", "retrieval.documents.", "reranker.input_documents", "reranker.output_documents",
-    "reranker.query", "traceloop.entity.",
-)  # fmt: skip
 
 
 def _named(value: tuple[Any, ...]) -> bool:

@@ -63,6 +63,10 @@ class Said:
 class LightSpan(trace.Span):
     """Keeps its ids, its times, and what is said of it until it ends."""
 
+    end_time: int | None = None
+    said: Said | None = None
+    _context: SpanContext | None = None
+
     def __init__(self, name: str, trace_id: bytes, flags: int, state: TraceState | None) -> None:
         self.name = name
         self.trace_id = trace_id
@@ -70,9 +74,6 @@ class LightSpan(trace.Span):
         self.flags = flags
         self.state = state
         self.start_time = time_ns()
-        self.end_time: int | None = None
-        self.said: Said | None = None
-        self._context: SpanContext | None = None
 
     @classmethod
     def below(cls, name: str, parent: trace.Span) -> LightSpan:

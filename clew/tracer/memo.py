@@ -6,15 +6,18 @@ False, and a list is no tuple.
 
 What `marshal` writes of a value is its content: equal for equal values of the same types, and never read back. It takes
 whatever has a buffer for bytes, so nothing with bytes in it is remembered. An item that is met again is as it was if its
-fields are the very same objects, and those of them that can change have the content they had.
+fields are the very same objects, and those of them that can change have the content they had. So is a list; every node
+of a graph is told the state's lists again.
 """
 
 from __future__ import annotations
 
 import marshal
+import sys
 import weakref
 from collections.abc import Callable
-from operator import is_
+from itertools import chain, compress, repeat
+from operator import attrgetter, is_, not_
 from typing import Any
 
 import msgspec
@@ -24,7 +27,12 @@ from clew.store.digest import Domain, raw_digest
 _EXTRA = "__pydantic_extra__"
 _CONTENT_BYTES = 32 << 20  # of contents that are remembered
 _WHOLE_BYTES = 2048  # longer contents stand for themselves by their digest
+_LISTS = 64  # that are remembered
+_LIST_BYTES = 1 << 16  # of what stands in one of them
 _FIXED = frozenset((str, int, float, bool, type(None)))  # types of values that cannot change
+
+_TEXTS = {str}
+_fields_of = attrgetter("__dict__")
 
 Content = tuple[type, bytes]
 
@@ -85,7 +93,7 @@ class ItemMemo:
             return None
         look.key = id(item)
         look.names, look.values = list(fields), list(fields.values())
-        look.changeable = [value for value in look.values if type(value) not in _FIXED]
+        look.changeable = _changeable(look.values)
         look.inner = _marshalled(look.changeable)
         # Last: should another thread change the item meanwhile, a memory of what was can never be met again.
         content = content_of(item)
@@ -117,6 +125,73 @@ class ItemMemo:
             self.classes.add(look.content[0])
 
 
+class ListLook:
+    """A list as it was when it was looked at. It keeps alive the texts in it, not the items."""
+
+    __slots__ = ("changeable", "digest", "inner", "key", "names", "parts", "types")
+
+    def __init__(self, values: list[Any]) -> None:
+        self.key = id(values)
+        self.types = list(map(type, values))
+        self.digest = b""
+        self.names: list[str] = []
+        self.changeable: list[Any] = []
+        self.inner: bytes | None = None
+        if self.types.count(str) == len(values):
+            self.parts = values.copy()
+        else:
+            fields = list(map(_fields_of, values))
+            self.names, self.parts = (
+                list(chain.from_iterable(fields)),
+                list(chain.from_iterable(map(dict.values, fields))),
+            )
+            self.changeable = _changeable(self.parts)
+            self.inner = _marshalled(self.changeable)
+
+
+class ListMemo:
+    """Digests of lists, of texts or of remembered items."""
+
+    def __init__(self, items: ItemMemo) -> None:
+        self._items = items
+        self._kept: dict[int, ListLook | None] = {}
+
+    def of(self, values: list[Any]) -> bytes | None:
+        """The digest of this very list; None if it is not known, or changed."""
+        look = self._kept.get(id(values))
+        if look is None or list(map(type, values)) != look.types:
+            return None
+        if not look.names:
+            return look.digest if values == look.parts else None
+        fields = list(map(_fields_of, values))
+        same = (
+            all(map(is_, chain.from_iterable(map(dict.values, fields)), look.parts))
+            and list(chain.from_iterable(fields)) == look.names
+            and not any(map(getattr, values, repeat(_EXTRA), repeat(None)))
+            and (not look.changeable or _marshalled(look.changeable) == look.inner)
+        )
+        return look.digest if same else None
+
+    def look(self, values: list[Any]) -> ListLook | None:
+        """The list as it is now, if it is worth remembering: it is met for the second time, and holds nothing else."""
+        own = id(values)
+        if own not in self._kept:
+            if len(self._kept) >= _LISTS:
+                self._kept = {}
+            self._kept[own] = None
+            return None
+        types = set(map(type, values))
+        if types == _TEXTS or self._items.classes.issuperset(types):
+            return ListLook(values)
+        return None
+
+    def keep(self, look: ListLook, digest: bytes) -> None:
+        """Remember a list whose digest was made, after it was looked at, of remembered texts and items alone."""
+        if sum(map(sys.getsizeof, look.parts)) <= _LIST_BYTES:
+            look.digest = digest
+            self._kept[look.key] = look
+
+
 def content_of(item: Any) -> Content | None:
     """What an item is: its class and all that is in its fields; None if no marshal can tell."""
     fields = getattr(item, "__dict__", None)
@@ -126,6 +201,10 @@ def content_of(item: Any) -> Content | None:
     if content is None:
         return None
     return type(item), content if len(content) <= _WHOLE_BYTES else raw_digest(Domain.BYTES, content)
+
+
+def _changeable(values: list[Any]) -> list[Any]:
+    return list(compress(values, map(not_, map(_FIXED.__contains__, map(type, values)))))
 
 
 def _marshalled(value: Any) -> bytes | None:

@@ -6,6 +6,7 @@ import array
 import enum
 import gc
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from langchain_core.messages import HumanMessage
 from clew.store.digest import text_digest
 from clew.store.encoding import encode_key
 from clew.tracer import memo as memos
-from clew.tracer.memo import ItemMemo, content_of
+from clew.tracer.memo import ItemMemo, ListMemo, content_of
 
 
 class Item:
@@ -244,3 +245,93 @@ def test_an_item_in_which_something_odd_was_put_is_read_each_time() -> None:
     keep(memo, item)
     item.__dict__["meta"]["n"][0] = object()
     assert memo.of(item) is None
+
+
+def lists_of(*classes: type) -> ListMemo:
+    items = ItemMemo()
+    items.classes.update(classes)
+    return ListMemo(items)
+
+
+def met(memo: ListMemo, values: list[Any]) -> bytes | None:
+    """What a list memo answers; it is told the digest of the list's items where it wants to know."""
+    known = memo.of(values)
+    if known is None and (look := memo.look(values)) is not None:
+        memo.keep(look, digest_of(values))
+    return known
+
+
+def digest_of(values: list[Any]) -> bytes:
+    return text_digest(repr([(type(one), str(one) if isinstance(one, str) else one.__dict__) for one in values]))
+
+
+@pytest.mark.parametrize("texts", [True, False])
+def test_a_list_is_known_the_third_time_it_is_met_until_something_in_it_changes(texts: bool) -> None:
+    memo = lists_of(Item, Other)
+    item = Item(a=[1], text="x", n=1)
+    values: list[Any] = ["one", "two"] if texts else [item, Item(text="y")]
+    assert [met(memo, values) for _ in range(4)] == [None, None, digest_of(values), digest_of(values)]
+    for change in (
+        lambda: values.append(values[0]),
+        values.reverse,
+        lambda: item.__dict__["a"].append(True),
+        lambda: item.__dict__["a"].__setitem__(0, True),
+        lambda: item.__dict__.__setitem__("n", True),
+        lambda: item.__dict__.__setitem__("m", item.__dict__.pop("n")),
+        lambda: values.__setitem__(0, "other" if texts else Other(a=[1], text="x")),
+        lambda: values.__setitem__(0, Text("other") if texts else Item(a=[1], text="x")),
+        values.clear,
+    ):
+        before = digest_of(values)
+        change()
+        if values and digest_of(values) != before:
+            assert met(memo, values) is None
+        assert met(memo, values) in (None, digest_of(values))
+        assert met(memo, values) in (None, digest_of(values))
+
+
+def test_a_message_in_a_list_that_is_given_a_field_beyond_its_own_makes_another_list() -> None:
+    memo, message = lists_of(HumanMessage), HumanMessage("hi")
+    values = [message, HumanMessage("ho")]
+    assert [met(memo, values) for _ in range(3)][2] == digest_of(values)
+    message.extra_field = 1
+    assert memo.of(values) is None
+
+
+def test_a_list_that_another_thread_changes_while_it_is_digested_is_not_taken_for_what_it_was() -> None:
+    memo, item = lists_of(Item), Item(a=[1])
+    memo.look([item])
+    values = [item]
+    memo.look(values)
+    look = memo.look(values)
+    assert look is not None
+    item.__dict__["a"].append(2)
+    memo.keep(look, digest_of(values))
+    assert memo.of(values) is None
+
+
+@pytest.mark.parametrize("odd", [1, None, b"x", Text("x"), ["x"], Other(), "x"])
+def test_a_list_with_anything_but_texts_or_remembered_items_is_looked_at_each_time(odd: Any) -> None:
+    memo, values = lists_of(Item), [Item(), odd]
+    assert [memo.look(values) for _ in range(3)] == [None] * 3
+
+
+def test_lists_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memos, "_LISTS", 8)
+    memo, lists = lists_of(), [[str(number)] for number in range(50)]
+    for values in lists:
+        met(memo, values)
+    assert len(memo._kept) <= 8
+    long = ["x" * 100_000]
+    assert [met(memo, long) for _ in range(4)] == [None] * 4
+
+
+def test_a_list_does_not_keep_its_items_alive() -> None:
+    memo, item = lists_of(Item), Item(a="x")
+    values = [item]
+    for _ in range(3):
+        met(memo, values)
+    gone = weakref.ref(item)
+    del values, item
+    gc.collect()
+    assert gone() is None

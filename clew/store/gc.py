@@ -175,27 +175,14 @@ def _move_blobs(connection: Connection, folder: Folder, numbers: list[int]) -> N
     kept = [(row[0], row[1]) for row in rows if row[0] not in numbers]
     for number, stem in kept:
         found = []
-        for payload, offset in _blobs(folder, stem):
-            name = payload[1:33]
+        for frame in segment.records(folder.log / stem, RecordType.BLOB):
+            name = frame.payload[1:33]
             if name in wanted:
                 wanted.discard(name)
-                found.append((name, number, offset))
+                found.append((name, number, frame.offset))
         catalog.insert(connection, table, ("digest", "segment", "offset"), found)
         if not wanted:
             return
-
-
-def _blobs(folder: Folder, stem: str) -> Iterable[tuple[bytes, int]]:
-    try:
-        file = SegmentFile(folder.log / stem)
-    except FileNotFoundError:
-        return
-    try:
-        for frame in file.frames():
-            if frame.type == RecordType.BLOB:
-                yield frame.payload, frame.offset
-    finally:
-        file.close()
 
 
 def _delete(connection: Connection, column: sa.Column[Any], values: Iterable[int]) -> None:

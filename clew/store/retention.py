@@ -15,13 +15,13 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from clew.store import catalog, record
+from clew.store import catalog, record, segment
 from clew.store.catalog import Relation, Scope
 from clew.store.folder import Folder
 from clew.store.record import Artifact, Derivation, RecordType
-from clew.store.segment import SegmentFile
 
 _CHUNK = 500
+_DECLARING = (RecordType.DERIVATION, RecordType.ARTIFACT, RecordType.REF)
 Fact = tuple[bytes, ...]  # (effect,) of an artifact's record, (effect, cause) of a derivation
 
 
@@ -41,7 +41,8 @@ class Unit:
         """Read what this process declared; returns the refs that it gave."""
         refs = []
         for stem in self.segments.values():
-            for entry in _records(folder, stem):
+            for frame in segment.records(folder.log / stem, *_DECLARING):
+                entry = record.decode(frame.type, frame.payload)
                 match entry:
                     case Derivation():
                         self.facts.update((effect, cause) for effect, cause, _, _ in entry.pairs)
@@ -214,20 +215,6 @@ class Retention:
                     more.update(self._ids(sa.select(catalog.member.c.node).where(catalog.member.c.container.in_(part))))
                 frontier = more
         return {one for one in found if one not in self._owner}
-
-
-def _records(folder: Folder, stem: str) -> Iterator[Any]:
-    wanted = (RecordType.DERIVATION, RecordType.ARTIFACT, RecordType.REF)
-    try:
-        file = SegmentFile(folder.log / stem)
-    except FileNotFoundError:
-        return
-    try:
-        for frame in file.frames():
-            if frame.type in wanted:
-                yield record.decode(frame.type, frame.payload)
-    finally:
-        file.close()
 
 
 def chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -206,6 +206,20 @@ class SegmentFile:
             self._fd = -1
 
 
+def records(stem: Path, *types: int) -> Iterator[Frame]:
+    """All whole records of some types in a segment; none where it was collected meanwhile."""
+    try:
+        file = SegmentFile(stem)
+    except FileNotFoundError:
+        return
+    try:
+        for frame in file.frames():
+            if frame.type in types:
+                yield frame
+    finally:
+        file.close()
+
+
 def _opened(path: Path) -> int:
     try:
         return os.open(path, os.O_RDONLY)

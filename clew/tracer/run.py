@@ -62,10 +62,7 @@ class run:  # noqa: N801 - used as a verb, like open()
         with faults.guard("end of a run"):
             if self._current is not None:
                 self._current.__exit__(None, None, None)
-            batch = self._span.tracer.gate.batch()
-            self._span.run.answer = batch.slots(self._outputs)
-            batch.commit()
-        self._span.end(generated=self._outputs, error=error)
+        self._span.end(generated=self._outputs, answer=self._outputs, error=error)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

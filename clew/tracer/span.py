@@ -215,8 +215,10 @@ class OpenSpan:
         attributes: dict[str, Any] | None = None,
         error: BaseException | None = None,
         name: str | None = None,
+        answer: Iterable[Given] | None = None,
     ) -> None:
-        """End the span. `error` gives the status unless one is named (see `status_of`).
+        """End the span. `error` gives the status unless one is named (see `status_of`); `answer` is that of the run
+        that the span opened.
 
         In a forked child it does nothing to a span of the parent's: it is the parent's to end.
         """
@@ -245,6 +247,8 @@ class OpenSpan:
             out = batch.slots(generated)
             more = batch.slots(late) if late else []
             values = batch.attributes(values) if values else values
+            if self.opens and answer is not None:
+                self.run.answer = batch.slots(answer)
             for pairs in self._pairs:
                 batch.record(pairs)
             batch.record(

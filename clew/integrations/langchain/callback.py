@@ -116,14 +116,11 @@ class LangChainObserver(BaseCallbackHandler):
         try:
             _late_inputs(span, kwargs)
             generated = self._generated(span, outputs)
-            if span.opens and (answer := self.answer(span, generated)):
-                batch = span.tracer.gate.batch()
-                span.run.answer = batch.slots(answer)
-                batch.commit()
+            answer = self.answer(span, generated) if span.opens else None
             status = self.status(span, None)
             if status == "ok" and (span.facts.get("inner runs") or span.facts.get("closed")):
                 status = "closed_early"  # LangChain ends a stream whose reader went away as if it were complete
-            self._end(span, generated, status)
+            self._end(span, generated, status, answer=answer)
         except Exception as error:
             _fault(span, "on_chain_end", error)
 
@@ -357,10 +354,15 @@ class LangChainObserver(BaseCallbackHandler):
     # -- ends
 
     def _end(
-        self, span: OpenSpan, generated: list[Given], status: str, attributes: dict[str, Any] | None = None
+        self,
+        span: OpenSpan,
+        generated: list[Given],
+        status: str,
+        attributes: dict[str, Any] | None = None,
+        answer: list[Given] | None = None,
     ) -> None:
         generated = span.facts.get("generated", generated)
-        span.end(status, generated=generated, attributes=attributes)
+        span.end(status, generated=generated, attributes=attributes, answer=answer)
 
     def _failed(
         self,

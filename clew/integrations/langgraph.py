@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -44,8 +44,6 @@ class LangGraphObserver(LangChainObserver, GraphCallbackHandler):
         if name == metadata.get("langgraph_node") and (parent is None or parent.facts.get("namespace") != namespace):
             path, index = _path(tuple(metadata.get("langgraph_path") or ()))
             attributes = {
-                "graph.node.name": name,
-                "gen_ai.node.name": name,
                 "langgraph.step": metadata.get("langgraph_step"),
                 "langgraph.triggers": list(metadata.get("langgraph_triggers") or ()),
                 "langgraph.path": path,
@@ -72,6 +70,8 @@ class LangGraphObserver(LangChainObserver, GraphCallbackHandler):
                 trace_id, span_id, attempt = failed[namespace]
                 span.attributes({"langgraph.attempt": attempt + 1})
                 span.link(trace_id, span_id, "retry_of")
+            if span.parent is not None:
+                _trigger(span, span.parent, namespace, metadata.get("langgraph_triggers") or ())
 
     # -- what it generated
 
@@ -177,6 +177,25 @@ class LangGraphObserver(LangChainObserver, GraphCallbackHandler):
 def install(tracer: Tracer) -> Callable[[], None]:
     """Make a node's span current in its body; returns what undoes it."""
     return context.carry(tracer, importlib.import_module("langgraph._internal._runnable"), "LangGraph")
+
+
+def _trigger(node: OpenSpan, graph: OpenSpan, task: str, triggers: Iterable[str]) -> None:
+    """Link a node to those whose writes made it run: that of the step before, or each that a join waited for.
+
+    Of several in the step before, LangGraph does not tell which wrote the trigger.
+    """
+    step = node.facts["step"]
+    ran: dict[int, dict[str, tuple[str, bytes, bytes]]] = graph.facts.setdefault("ran", {})
+    joined = {name for one in triggers if one.startswith("join:") for name in one.split(":")[1].split("+")}
+    steps = sorted(one for one in list(ran) if one < step)
+    if joined:
+        latest = {one[0]: one for number in steps for one in ran[number].values() if one[0] in joined}
+        found = list(latest.values())
+    else:
+        found = list(ran[steps[-1]].values()) if steps else []
+    for _, trace_id, span_id in found:
+        node.link(trace_id, span_id, "triggered_by" if joined or len(found) == 1 else "triggered_by_one_of")
+    ran.setdefault(step, {})[task] = (node.name, node.trace_id, node.span_id)  # of the last attempt
 
 
 def _called_by_graph() -> bool:

@@ -17,6 +17,8 @@ from clew.store.digest import Digest, Domain, text_digest
 from clew.store.record import Slot, SpanEnd, SpanStart
 from clew.store.vocabulary import GLOBAL_KINDS
 
+_TRIGGERS = {"triggered_by": Evidence.DECLARED, "triggered_by_one_of": Evidence.INFERRED}  # kinds of links
+
 
 class Resolver(Values):
     """Makes nodes and edges of one indexer. `rows` collects them; `store` gives content."""
@@ -78,6 +80,11 @@ class Resolver(Values):
             if slot.role == "traceback":
                 continue
             self._used(scope, span, slot, None)
+        for trace_id, span_id, kind in record.links:
+            evidence = _TRIGGERS.get(kind)
+            cause = self.rows.find_span(trace_id + span_id) if evidence is not None else None
+            if evidence is not None and cause is not None:
+                self.rows.edge(span.node, cause, Relation.CONTROL, evidence)
         if span.kind == "llm":
             self._model_answer(scope, span, record.generated)
         elif span.kind in ("retriever", "reranker"):

@@ -43,6 +43,11 @@ _DECLARED = int(Evidence.DECLARED)
 _WHOLE = -1  # the start of an edge that is about no range of a text
 
 
+def output_of(key: bytes) -> int | None:
+    """The span that made the value with this key, if that is what the key says."""
+    return int.from_bytes(key[1:9], "big") if len(key) != 32 and key[0] == _OUTPUT else None
+
+
 class Rows:
     """Collects rows for the catalog; `flush` writes them in the caller's transaction."""
 

@@ -99,7 +99,7 @@ class SpanView:
     def attributes(self) -> dict[str, Any]:
         """What the kind implies, attributes at start and end, and the digests of what went in and out."""
         opened, closed = self._records
-        found = implied_attributes(self.kind, self.run_id, self._session) if self.scope == "clew" else {}
+        found = implied_attributes(self.kind, self.name, self.run_id, self._session) if self.scope == "clew" else {}
         for part in (opened, closed):
             if part is not None:
                 found.update(part.attributes)

@@ -10,14 +10,12 @@ from sqlalchemy.engine import Connection
 
 from clew.lineage import target
 from clew.lineage.assemble import Assembly
-from clew.lineage.candidate import unpack
-from clew.lineage.closure import edges_from
+from clew.lineage.control import add_control
 from clew.lineage.describe import Describer
-from clew.lineage.graph import Edge, Lineage, Node
+from clew.lineage.graph import Lineage, Node
 from clew.lineage.reader import StoreLike, reading
 from clew.lineage.walk import Walk
 from clew.store import catalog
-from clew.store.catalog import Relation
 from clew.store.errors import NotFound
 from clew.store.store import Store
 
@@ -50,7 +48,7 @@ def _why(store: Store, connection: Connection, of: Any, output: str | None, cont
     assembly = Assembly(store, connection, walk, describer)
     graph = assembly.graph(starts, root)
     if control:
-        _add_control(connection, walk, describer, graph)
+        add_control(connection, walk, describer, graph)
     if root is not None and not starts:
         root.detail["note"] = "this run has no answer yet; `clew show` tells what it did"
     return graph
@@ -104,11 +102,3 @@ def _time_of(connection: Connection, found: target.Target) -> int | None:
         return connection.execute(sa.select(catalog.span.c.start_ns).where(catalog.span.c.id == found.number)).scalar()
     query = sa.select(catalog.run.c.started_ns).join(catalog.node, catalog.node.c.run == catalog.run.c.id)
     return connection.execute(query.where(catalog.node.c.id == found.number)).scalar()
-
-
-def _add_control(connection: Connection, walk: Walk, describer: Describer, graph: Lineage) -> None:
-    for row in edges_from(connection, walk.strict, (Relation.CONTROL,)):
-        describer.load([row.dst])
-        cause = describer.id(row.dst)
-        graph.nodes.setdefault(cause, describer.node(row.dst))
-        graph.edges.append(Edge(describer.id(row.src), cause, "triggered_by", "declared", detail=unpack(row.info)))

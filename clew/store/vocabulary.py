@@ -38,6 +38,10 @@ OPERATION = {
     "eval": "evaluate",
 }
 
+_NAMES = {  # attributes that repeat the name of a span of this kind
+    "node": ("graph.node.name", "gen_ai.node.name"),
+    "workflow": ("gen_ai.workflow.name",),
+}
 _CONTENT = frozenset((
     "db.query.text", "db.statement", "exception.message", "exception.stacktrace", "gen_ai.completion",
     "gen_ai.event.content", "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.prompt",
@@ -52,8 +56,8 @@ _CONTENT_BELOW = (
 )  # fmt: skip
 
 
-def implied_attributes(kind: str, run_id: str, session: str | None) -> dict[str, Any]:
-    """The attributes that a span of clew's has by its kind and run: exported and shown, and not logged with each span.
+def implied_attributes(kind: str, name: str, run_id: str, session: str | None) -> dict[str, Any]:
+    """What a span of clew's has by its kind, name and run: exported and shown, and not logged with each span.
 
     What the span's record says itself comes over them.
     """
@@ -63,6 +67,7 @@ def implied_attributes(kind: str, run_id: str, session: str | None) -> dict[str,
         "openinference.span.kind": OPENINFERENCE_KIND.get(kind, "CHAIN"),
         "gen_ai.operation.name": OPERATION.get(kind, kind),
     }
+    found.update(dict.fromkeys(_NAMES.get(kind, ()), name))
     if session is not None:
         found["session.id"] = found["gen_ai.conversation.id"] = session
     return found

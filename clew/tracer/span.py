@@ -154,7 +154,7 @@ class OpenSpan:
     def _exported(self, attributes: dict[str, Any]) -> dict[str, Any]:
         """What those who read spans through OpenTelemetry get: the record's attributes, and what its kind implies."""
         own = {key: value for key, value in attributes.items() if value is not None}
-        return implied_attributes(self.kind, self.run.run_id.hex(), self.run.session) | own
+        return implied_attributes(self.kind, self.name, self.run.run_id.hex(), self.run.session) | own
 
     def _log_start(self, above: bytes | None, used: Iterable[Given], attributes: dict[str, Any]) -> None:
         tracer = self.tracer

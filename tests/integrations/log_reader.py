@@ -34,7 +34,7 @@ class Read:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        implied = implied_attributes(self.start.kind, self.start.run_id.hex(), None)
+        implied = implied_attributes(self.start.kind, self.start.name, self.start.run_id.hex(), None)
         return {**implied, **self.start.attributes, **(self.end.attributes if self.end else {})}
 
     @property

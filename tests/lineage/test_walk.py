@@ -123,13 +123,6 @@ def test_another_output_of_a_run_may_be_asked_for(asked: tuple[Path, Lineage]) -
         clew.why(lineage.root, store=store, output="nothing")
 
 
-def test_control_edges_are_there_only_when_asked_for(asked: tuple[Path, Lineage]) -> None:
-    store, lineage = asked
-    assert not [edge for edge in lineage.edges if edge.relation == "triggered_by"]
-    with_control = clew.why(lineage.root, store=store, control=True)
-    assert used(with_control) == used(lineage)
-
-
 def test_a_catalog_made_again_from_the_logs_answers_the_same(tmp_path: Path) -> None:
     with traced(tmp_path) as store:
         handbook = rows()

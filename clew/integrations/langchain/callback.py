@@ -87,8 +87,6 @@ class LangChainObserver(BaseCallbackHandler):
                 kind, used, attributes, step = self.chain(name, None if late else inputs, metadata, parent)
                 if top and kind == "chain":
                     kind = "workflow"
-                if kind == "workflow":
-                    attributes["gen_ai.workflow.name"] = name
             elif run_type == "prompt":
                 kind, used, attributes, step = "prompt", template.slots(serialized, inputs, name), {}, None
                 attributes["gen_ai.prompt.name"] = metadata.get("lc_hub_repo")

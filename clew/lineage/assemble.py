@@ -102,6 +102,11 @@ class Assembly:
             info = unpack(candidates[0].info)
             evidence = Evidence(candidates[0].evidence).name.lower()
             at = (start, candidates[0].end) if candidates[0].end is not None else None
+            if (src, start) in self.walk.settled:
+                for row in candidates:
+                    offsets = at if candidates[0].end is not None else None
+                    self.edges.append(Edge(describer.id(src), describer.id(row.dst), "contains", evidence, offsets))
+                continue
             total = info.get("candidate_count", len(candidates))
             self._one_of(src, [row.dst for row in candidates], evidence, at, total, "at_least" in info)
         for choice in self.walk.choices.values():

@@ -54,6 +54,16 @@ class Joins:
         sourced = {row.src for row in edges_from(self.connection, fresh, OWN_SOURCES)}
         return [choice for one in fresh if one not in sourced and (choice := self._join(one, set(indexes))) is not None]
 
+    def source(self, document: int, indexes: Collection[int]) -> frozenset[int] | None:
+        """The rows and files that a document leads to, by edges of its own or by its text; None where that is a choice."""
+        own = self._ends(document)
+        if own is not None:
+            return own
+        choice = self._join(document, set(indexes))
+        if choice is None or choice.source is None:
+            return None
+        return self._ends(choice.source) or frozenset((choice.source,))
+
     def _join(self, document: int, indexes: set[int]) -> Choice | None:
         node = self._node(document)
         text, identity = self._content(node)

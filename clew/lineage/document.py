@@ -20,7 +20,7 @@ class Documents(Search):
         """
         kind = slot.kind if slot.kind in ("document", "chunk") else "document"
         if slot.domain == Domain.TEXT:
-            return [self.sources.text_node(kind, Digest(slot.digest), self._text)]
+            return [self.sources.text_node(scope, kind, Digest(slot.digest), self._text)]
         if slot.domain == Domain.CHAIN:
             found = []
             for domain, item in self._members(slot):
@@ -42,7 +42,7 @@ class Documents(Search):
         texts = self._strings(item)
         if kind != slot.kind and len(texts) > 1:
             texts = [text for text in texts if len(text) >= MINIMUM]
-        return [self.sources.text_node(kind, text_digest(text), self._text, text) for text in texts]
+        return [self.sources.text_node(scope, kind, text_digest(text), self._text, text) for text in texts]
 
     def _document(self, scope: RunScope, item: Digest, kind: str = "document") -> tuple[int, str | None]:
         return self.sources.document(scope, item, kind, self._item, self._text)

@@ -11,7 +11,7 @@ from clew.lineage.constant import is_constant
 from clew.lineage.containment import MINIMUM, Attribution, Match, attribute
 from clew.lineage.content import Content
 from clew.lineage.literal import template_literals
-from clew.lineage.piece import ANY_TELLING, Piece
+from clew.lineage.piece import ANY_TELLING, Near, Piece
 from clew.lineage.rows import Rows
 from clew.lineage.scope import RunScope, SeenSpan
 from clew.lineage.source import Sources
@@ -62,21 +62,34 @@ class Search(Content):
         given and of what the calls inside it returned.
         """
         searched = text[:SEARCHED_CHARS]
-        if inner and span.function:
-            near = scope.pieces_of([*span.given, *(made for made, _ in span.made)])
-        else:
-            near = scope.pieces_in(searched)
+        function = inner and span.function
+        near = (
+            scope.pieces_of([*span.given, *(made for made, _ in span.made)]) if function else scope.pieces_in(searched)
+        )
+        gaps = self._contained(scope, span, node, searched, near)
+        if function:  # it may have kept what it was not given: in its object, a closure, a cache
+            gaps = [rest for gap in gaps for rest in self._quotes(scope, span, node, searched, gap)]
+        gaps = [gap for gap in gaps if not self._is_written(scope, searched[gap[0] : gap[1]])]
+        if gaps or len(text) > SEARCHED_CHARS:
+            around = span if inner and span.encloses else span.enclosing()
+            if around is not None:
+                self._coarse(node, around, gaps)
+
+    def _contained(
+        self, scope: RunScope, span: SeenSpan, node: int, text: str, near: Near, offset: int = 0
+    ) -> list[tuple[int, int]]:
+        """Edges to the pieces that stand in `text`, which begins at `offset` of the node's; returns what none explains."""
         pieces = [piece for piece in (*span.variables, *near.pieces) if piece.key != node]
-        found = self._attributed(searched, pieces)
+        found = self._attributed(text, pieces)
         retrievals: dict[int, None] = {}
         for match in found.matches:
-            match = _decided(match, searched, pieces)
-            at = (match.start, match.end)
+            match = _decided(match, text, pieces)
+            at = (offset + match.start, offset + match.end)
             by_node = _causes(match, span.used_nodes, scope.rows)
             if len(by_node) > 1 and len({piece.text for piece, _, _ in match.candidates}) == 1:
                 name = text_digest(match.candidates[0][0].text)
                 by_node = {one: by_node[one] for one in scope.read(name, list(by_node), span)}
-            if not by_node or self._is_boilerplate(scope, searched, match):
+            if not by_node or self._is_boilerplate(scope, text, match):
                 continue
             info = {"short": True} if match.short else None
             if len(by_node) == 1 and (near.all or match.whole):
@@ -88,11 +101,16 @@ class Search(Content):
                 self._candidates(node, list(by_node), at, all_known=near.all)
         for retrieval in retrievals:
             self.rows.edge(node, retrieval, Relation.RETRIEVED, Evidence.CONTAINED)
-        gaps = [gap for gap in found.gaps if not self._is_written(scope, searched[gap[0] : gap[1]])]
-        if gaps or len(text) > SEARCHED_CHARS:
-            around = span if inner and span.encloses else span.enclosing()
-            if around is not None:
-                self._coarse(node, around, gaps)
+        return [(offset + start, offset + end) for start, end in found.gaps]
+
+    def _quotes(
+        self, scope: RunScope, span: SeenSpan, node: int, text: str, gap: tuple[int, int]
+    ) -> list[tuple[int, int]]:
+        """Edges to the documents and rows of the run that stand in a gap; returns what none explains."""
+        stretch = text[gap[0] : gap[1]]
+        near = scope.pieces_in(stretch)
+        sources = [piece for piece in near.pieces if scope.has_source(piece.key)]
+        return self._contained(scope, span, node, stretch, Near(sources, near.all), gap[0]) if sources else [gap]
 
     def _coarse(self, node: int, around: SeenSpan, gaps: Sequence[tuple[int, int]] = ()) -> None:
         """An edge to the code that made a value: to what it was given, and what calls inside it returned."""
@@ -165,9 +183,12 @@ class Search(Content):
 
     def _short(self, scope: RunScope, node: int, text: str) -> None:
         """A short text that equals a retrieved one."""
-        pieces = [piece for piece in scope.pieces.near(text).pieces if piece.short_ok and piece.text == text]
-        for piece in pieces[:1]:
-            self.rows.edge(node, int(str(piece.key)), Relation.CONTAINS, Evidence.CONTAINED, at=(0, len(text)))
+        near = scope.pieces.near(text).pieces
+        found = list(dict.fromkeys(int(str(one.key)) for one in near if one.short_ok and one.text == text))
+        if len(found) > 1:
+            self._candidates(node, found, (0, len(text)))
+        elif found:
+            self.rows.edge(node, found[0], Relation.CONTAINS, Evidence.CONTAINED, at=(0, len(text)))
 
     def _template(self, scope: RunScope, node: int, slot: Slot) -> None:
         if slot.digest in scope.literals:
@@ -191,8 +212,8 @@ class Search(Content):
 def _decided(match: Match, text: str, pieces: Sequence[Piece]) -> Match:
     """Of pieces that explain a stretch, those that stand there whole come before those that stand in `text` in part only.
 
-    A piece in part that shares one letter at most beyond a whole one, such as the blank line after a paragraph that two
-    documents begin with, says no more than the whole one.
+    A piece in part that shares one letter at most beyond a whole one, and that apart from it, such as the blank line after
+    a paragraph that two documents begin with and the letter that the next begins with, says no more than the whole one.
     """
     candidates = match.candidates
     if not match.whole:
@@ -203,8 +224,8 @@ def _decided(match: Match, text: str, pieces: Sequence[Piece]) -> Match:
             return match
         whole = max(inside, key=lambda one: len(one.text)).text
         before, _, after = stretch.partition(whole)
-        if len(ANY_TELLING.findall(before + after)) > 1:
-            return match
+        if len(ANY_TELLING.findall(before + after)) > 1 or before[-1:].isalnum() or after[:1].isalnum():
+            return match  # such as room 12, of which another document says that it is room 1
         size = len(whole)
         candidates = tuple((one, start + len(before), start + len(before) + size) for one, start, _ in candidates)
         candidates += tuple((one, 0, size) for one in inside if one.text == whole)

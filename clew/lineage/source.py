@@ -184,13 +184,16 @@ class Sources:
         return node, text
 
     def text_node(
-        self, kind: str, digest: Digest, read_text: Reader, text: str | None = None
+        self, scope: RunScope, kind: str, digest: Digest, read_text: Reader, text: str | None = None
     ) -> tuple[int, str | None]:
         """The node of a bare text that is a document or chunk."""
         node, new = self.rows.node(digest, Scope.GLOBAL, kind, domain=int(Domain.TEXT))
+        text = text if text is not None else read_text(digest)
         if new:
             self.rows.leaves.add((bytes(digest), node))
-        return node, text if text is not None else read_text(digest)
+            if text and len(text) >= MINIMUM:
+                self._search_rows(scope, node, text, {})
+        return node, text
 
     def _search_rows(self, scope: RunScope, node: int, text: str, fields: dict[str, Any]) -> None:
         datasets: list[Dataset] = (scope.process or scope).datasets

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from clew.lineage.candidate import Choice, Joins
-from clew.lineage.closure import chunks, closure, edges_to
+from clew.lineage.closure import chunks, closure, edges_from, edges_to
 from clew.store import catalog
 from clew.store.catalog import WALKED, Relation
 from clew.store.store import Store
@@ -28,6 +28,7 @@ class Walk:
         self.joins = Joins(store, connection)
         self.choices: dict[int, Choice] = {}
         self.kinds: dict[int, str] = {}
+        self.settled: set[tuple[int, int]] = set()  # choices that are none: a node, and where in its text
         self.strict = self._reach(starts, STRICT, set())
         self.possible = self._reach(self.strict, WALKED, set(self.strict)) - self.strict
         known = self.strict | self.possible
@@ -52,7 +53,26 @@ class Walk:
                 before = self.choices.get(one)
                 if before is not None and before.source is not None and before.source not in reached:
                     frontier.add(before.source)
+            frontier |= self._settled_choices(fresh, indexes) - reached
         return reached
+
+    def _settled_choices(self, fresh: Collection[int], indexes: Collection[int]) -> set[int]:
+        """Documents among which there is no choice, though the text that holds one is that of all: they are one source.
+
+        Such as a document that a reranker made anew, with its score.
+        """
+        groups: dict[tuple[int, int], list[int]] = {}
+        for row in edges_from(self.connection, fresh, (Relation.CANDIDATE,)):
+            groups.setdefault((row.src, row.start), []).append(row.dst)
+        found: set[int] = set()
+        for place, candidates in groups.items():
+            self._load_kinds(candidates)
+            if all(self.kinds.get(one) in ("document", "chunk") for one in candidates):
+                sources = {self.joins.source(one, indexes) for one in candidates}
+                if len(sources) == 1 and None not in sources:
+                    self.settled.add(place)
+                    found.update(candidates)
+        return found
 
     def _load_kinds(self, numbers: Collection[int]) -> None:
         query = sa.select(catalog.node.c.id, catalog.word.c.text).join(

@@ -20,7 +20,7 @@ from clew.lineage.runs import Runs
 from clew.store import backend, catalog, record, ref, segment, writer
 from clew.store.catalog import Relation, Scope
 from clew.store.digest import DOMAINS, Digest, Domain
-from clew.store.errors import StoreFormatError
+from clew.store.errors import CorruptRecord, StoreFormatError
 from clew.store.folder import Folder
 from clew.store.log import Log
 from clew.store.record import Artifact, Derivation, Lost, RecordType, Ref, Run, Segment, SpanEnd, SpanStart
@@ -40,6 +40,7 @@ class Indexer(Runs):
         super().__init__(store)
         self._segments: dict[str, tuple[int, int, str]] = {}
         self._stopped: Callable[[], bool] = lambda: False
+        self._unread = 0  # records of the batch that say what no record can say
 
     def catch_up(self, stems: list[Path], *, stopped: Callable[[], bool] = lambda: False) -> int:
         """Index what is new in these segments, until `stopped`; returns how many records were read."""
@@ -104,6 +105,7 @@ class Indexer(Runs):
     ) -> int:
         if not frames and number == 0:
             return 0
+        self._unread = 0
         try:
             with self.store.write() as connection:
                 if self.rows.begin(connection):
@@ -116,8 +118,8 @@ class Indexer(Runs):
                 values: dict[str, Any] = {"indexed": frames[-1].end} if frames else {}
                 if state:
                     values["state"] = state
-                if damaged:
-                    values["damaged"] = len(damaged)
+                if damaged or self._unread:
+                    values["damaged"] = catalog.segment.c.damaged + len(damaged or ()) + self._unread
                 if values:
                     connection.execute(
                         sa.update(catalog.segment).where(catalog.segment.c.id == number).values(**values)
@@ -148,7 +150,11 @@ class Indexer(Runs):
                 self.rows.blobs.append((name, number, frame.offset))
                 remember(name, DOMAINS[frame.payload[0]], frame.payload[33:])
                 continue
-            entry = record.decode(frame.type, frame.payload)
+            try:
+                entry = record.decode(frame.type, frame.payload)
+            except CorruptRecord:
+                self._unread += 1
+                continue
             if entry is not None:
                 later.append((frame, entry))
                 if isinstance(entry, Run):
@@ -232,7 +238,7 @@ class Indexer(Runs):
             self.rows.change_run(seen.run, status=entry.status, ended_ns=entry.end_ns)
 
     def _artifact(self, entry: Artifact) -> None:
-        if entry.kind == "dataset":
+        if entry.kind == "dataset" and entry.domain == Domain.TREE:
             self.resolver.sources.dataset(self._scope(entry.run_id), entry)
             return
         if entry.kind == "document" and "text" in entry.detail:  # captured without content
@@ -265,13 +271,13 @@ class Indexer(Runs):
 
 
 _shared: dict[tuple[int, Path], tuple[Store, Indexer]] = {}
-_shared_lock = threading.Lock()
+_shared_lock = threading.RLock()
 
 
 def _renew() -> None:
     """In a forked child: the thread that held the lock is not there to free it."""
     global _shared_lock
-    _shared_lock = threading.Lock()
+    _shared_lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

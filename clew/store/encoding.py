@@ -289,7 +289,11 @@ def _float(walk: _Walk, value: float, depth: int) -> Any:
 
 def _bytes(walk: _Walk, value: Any, depth: int) -> Any:
     data = bytes(value)
-    return data if len(data) < REFERENCE_BYTES else _extension(Code.BYTES, walk.sink.data(Domain.BYTES, data))
+    return (
+        walk.sink.bare(data)
+        if len(data) < REFERENCE_BYTES
+        else _extension(Code.BYTES, walk.sink.data(Domain.BYTES, data))
+    )
 
 
 def _enum(walk: _Walk, value: enum.Enum, depth: int) -> Any:

@@ -6,6 +6,7 @@
     │   ├── StoreFormatError      made by a newer clew, or not a store at all
     │   ├── CorruptBlob           the bytes do not have the digest they are named by (quarantined)
     │   ├── CorruptSegment        a log segment is damaged before its tail
+    │   ├── CorruptRecord         a record says what no record of its type can say
     │   └── StoreUnwritable       no space, read-only, or no permission
     ├── NotFound                  no artifact, span, run or ref of that name (says what was close)
     │   └── Ambiguous             a prefix that fits several
@@ -42,6 +43,10 @@ class CorruptBlob(StoreError):
 
 class CorruptSegment(StoreError):
     """A log segment is damaged before its tail; what stands before the damage was kept."""
+
+
+class CorruptRecord(StoreError):
+    """A record is whole and says what no record of its type can say."""
 
 
 class StoreUnwritable(StoreError):

@@ -37,7 +37,9 @@ class Log:
         self._process_id = process_id
         self._version = version
         self._project = project
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._writing = False
+        self._interrupting: list[bytes] = []  # what a signal handler or a destructor said in the middle of a write
         self._fd = -1
         self.stem: Path | None = None  # the segment being written
         self.size = 0
@@ -48,29 +50,46 @@ class Log:
         _living.add(self)
 
     def append(self, frames: list[bytes]) -> int:
-        """Write framed records, all in one write; returns the offset of the first one."""
+        """Write framed records, all in one write; returns the offset of the first one.
+
+        Called in the middle of itself by its own thread (a signal handler, a destructor), it leaves them to the call
+        that it interrupted, which writes them before it returns; the offset is then -1.
+        """
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         now = time.monotonic()
         gone = None
         with self._lock:
-            if now - self._looked >= LOOK_SECONDS:
-                self._looked = now
-                gone = self._gone()
-            if self._fd < 0 or self.size > ROLL_BYTES:
-                self._open()
-            offset = self.size
+            if self._writing:
+                self._interrupting.append(data)
+                return -1
+            self._writing = True
             try:
-                written = os.write(self._fd, data)
-            except OSError as error:
-                self._cut(offset)
-                raise StoreUnwritable(f"{self.stem}: {error.strerror}") from error
-            if written != len(data):  # no space for all of it
-                self._cut(offset)
-                raise StoreUnwritable(f"{self.stem}: only {written} of {len(data)} bytes could be written")
-            self.size = offset + written
-            self.appended += 1
+                if now - self._looked >= LOOK_SECONDS:
+                    self._looked = now
+                    gone = self._gone()
+                offset = self._write(data)
+                while self._interrupting:
+                    self._write(self._interrupting.pop(0))
+            finally:
+                self._writing = False
         if gone is not None:
             self.removed(gone)
+        return offset
+
+    def _write(self, data: bytes) -> int:
+        if self._fd < 0 or self.size > ROLL_BYTES:
+            self._open()
+        offset = self.size
+        try:
+            written = os.write(self._fd, data)
+        except OSError as error:
+            self._cut(offset)
+            raise StoreUnwritable(f"{self.stem}: {error.strerror}") from error
+        if written != len(data):  # no space for all of it
+            self._cut(offset)
+            raise StoreUnwritable(f"{self.stem}: only {written} of {len(data)} bytes could be written")
+        self.size = offset + written
+        self.appended += 1
         return offset
 
     def append_record(self, entry: msgspec.Struct) -> int:
@@ -155,7 +174,8 @@ class Log:
 
     def _after_fork(self) -> None:
         """In a forked child: its own lock, its own segment. The parent's file is only let go of."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._writing, self._interrupting = False, []
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1

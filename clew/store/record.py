@@ -11,9 +11,13 @@ Ids are raw bytes here (trace 16, span 8, run 16) and lower-case hex wherever a 
 from __future__ import annotations
 
 import enum
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+
+from clew.store.errors import CorruptRecord
+
+Nanoseconds = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]  # since 1970, as a catalog can hold it
 
 
 class RecordType(enum.IntEnum):
@@ -42,7 +46,7 @@ class Segment(msgspec.Struct, array_like=True, frozen=True, gc=False):
     pid: int
     pid_started: int  # clock ticks since boot, 0 where the system does not tell
     pid_namespace: str
-    created_ns: int
+    created_ns: Nanoseconds
     process_id: bytes  # the process run's id
     project: str = ""
 
@@ -68,7 +72,7 @@ class SpanStart(msgspec.Struct, array_like=True, frozen=True, gc=False):
     kind: str
     name: str
     path: str
-    start_ns: int
+    start_ns: Nanoseconds
     used: list[Slot] = []
     attributes: dict[str, Any] = {}
     scope: str = "clew"  # the instrumentation scope; other libraries' spans keep theirs
@@ -79,7 +83,7 @@ class SpanEnd(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     trace_id: bytes
     span_id: bytes
-    end_ns: int
+    end_ns: Nanoseconds
     status: str
     generated: list[Slot] = []
     used: list[Slot] = []  # what became known only during the call
@@ -95,7 +99,7 @@ class Run(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     run_id: bytes
     name: str
-    started_ns: int
+    started_ns: Nanoseconds
     process_id: bytes
     session: str | None = None
     trace_id: bytes | None = None
@@ -105,7 +109,7 @@ class Run(msgspec.Struct, array_like=True, frozen=True, gc=False):
     facets: dict[str, bytes] = {}  # "code", "environment", "entry", "config" -> digest
     seeds: dict[str, Any] = {}
     answer: list[Slot] = []
-    ended_ns: int | None = None
+    ended_ns: Nanoseconds | None = None
 
 
 class Derivation(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -139,7 +143,7 @@ class Ref(msgspec.Struct, array_like=True, frozen=True, gc=False):
     version: int
     kind: str
     digest: bytes
-    when_ns: int
+    when_ns: Nanoseconds
     who: str
     run_id: bytes = b""
     alias: bool = False
@@ -148,7 +152,7 @@ class Ref(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class Lost(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Faults inside the tracer, counted: where, how often, the last error's text."""
 
-    when_ns: int
+    when_ns: Nanoseconds
     counts: dict[str, tuple[int, str]]
 
 
@@ -170,6 +174,12 @@ AnyRecord = TypeVar("AnyRecord", bound=msgspec.Struct)
 
 
 def decode(kind: int, payload: bytes | memoryview) -> msgspec.Struct | None:
-    """The struct of a frame; None for a type this version does not know."""
+    """The struct of a frame; None for a type this version does not know. CorruptRecord where it cannot be one."""
     decoder = _decoders.get(kind)  # type: ignore[call-overload]
-    return None if decoder is None else decoder.decode(payload)
+    if decoder is None:
+        return None
+    try:
+        entry: msgspec.Struct = decoder.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise CorruptRecord(f"a record of type {RecordType(kind).name} cannot be read: {error}") from error
+    return entry

@@ -29,6 +29,9 @@ class Sink(Protocol):
     def named(self, name: str, value: Any) -> Any:
         """A value that stands under a name, which may say that it is secret: returned as it may go on to the others."""
 
+    def bare(self, data: bytes) -> bytes:
+        """Fewer bytes, about to be inlined: returned as they may be stored."""
+
     def data(self, domain: Domain, data: bytes) -> bytes:
         """Bytes, a tensor or an encoded value."""
 
@@ -53,6 +56,9 @@ class Digester:
 
     def named(self, name: str, value: Any) -> Any:
         return value
+
+    def bare(self, data: bytes) -> bytes:
+        return data
 
     def data(self, domain: Domain, data: bytes) -> Digest:
         return digest(domain, data)

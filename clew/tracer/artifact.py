@@ -39,6 +39,8 @@ def artifact(kind: str, value: Any, name: str | None = None) -> Named:
     digest, and for files up to 1 MB the bytes. Any other value is stored as it is. Calling again with equal content
     keeps the version. ValueError for an unknown kind.
     """
+    if kind == "dataset":
+        raise ValueError("a dataset is declared with clew.dataset(name, rows), which knows its rows")
     if kind not in KINDS:
         raise ValueError(f"unknown artifact kind {kind!r}; kinds are {', '.join(KINDS)}")
     if name is not None:

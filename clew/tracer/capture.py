@@ -188,6 +188,9 @@ class Batch:
     def named(self, name: str, value: Any) -> Any:
         return value if name in self.gate.innocent else self.gate.named(name, value)
 
+    def bare(self, data: bytes) -> bytes:
+        return self.gate.cleaner.data(data)
+
     def data(self, domain: Domain, data: bytes) -> bytes:
         if domain is Domain.BYTES:
             data = self.gate.cleaner.data(data)

@@ -18,7 +18,7 @@ class Faults:
     """Counts of faults by place, since the last `take`."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._counts: dict[str, tuple[int, str]] = {}
         self._announced: set[str] = set()
         self.redact: Callable[[str], str] = lambda text: text
@@ -54,7 +54,7 @@ class Faults:
 
     def after_fork(self) -> None:
         """In a forked child: the thread that held the lock is not there to free it."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def counts(self) -> dict[str, tuple[int, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
@@ -48,6 +49,13 @@ def kind_of(attributes: Any, span_kind: SpanKind) -> str:
     return "chain" if span_kind is SpanKind.INTERNAL else "io"
 
 
+def _moment(value: Any) -> int:
+    """A time as the log holds it, in ns since 1970. OpenTelemetry takes whatever a program says; what is none is now."""
+    if isinstance(value, (int, float)) and -(1 << 63) <= value < 1 << 63:
+        return int(value)
+    return time.time_ns()
+
+
 class ForeignSpans:
     """The provider's sink (`provider.SpanSink`). Faults are counted by the provider, which calls it guarded."""
 
@@ -64,6 +72,7 @@ class ForeignSpans:
         batch = tracer.gate.batch()
         scope = span.instrumentation_scope
         attributes = dict(span.attributes or {})
+        name = batch.gate.name(str(span.name))
         batch.record(
             SpanStart(
                 ids.trace_id.to_bytes(16, "big"),
@@ -71,12 +80,12 @@ class ForeignSpans:
                 span.parent.span_id.to_bytes(8, "big") if span.parent else None,
                 run.run_id,
                 kind_of(attributes, span.kind),
-                batch.plain(span.name),
-                f"{owner.path}/{batch.plain(span.name)}" if owner else batch.plain(span.name),
-                span.start_time or 0,
+                name,
+                f"{owner.path}/{name}" if owner else name,
+                _moment(span.start_time),
                 [],
                 batch.attributes(attributes),
-                scope.name if scope else "",
+                batch.gate.name(str(scope.name)) if scope else "",
             )
         )
         batch.commit()
@@ -90,7 +99,9 @@ class ForeignSpans:
         status = "error" if span.status.status_code is StatusCode.ERROR else "ok"
         if span.status.description:
             attributes.update(batch.attributes({"exception.message": span.status.description}))
-        events = [[batch.plain(e.name), e.timestamp, batch.attributes(dict(e.attributes or {}))] for e in span.events]
+        events = [
+            [batch.plain(e.name), _moment(e.timestamp), batch.attributes(dict(e.attributes or {}))] for e in span.events
+        ]
         links = [
             (link.context.trace_id.to_bytes(16, "big"), link.context.span_id.to_bytes(8, "big"), "link")
             for link in span.links
@@ -99,13 +110,13 @@ class ForeignSpans:
             SpanEnd(
                 ids.trace_id.to_bytes(16, "big"),
                 ids.span_id.to_bytes(8, "big"),
-                span.end_time or 0,
+                _moment(span.end_time),
                 status,
                 [],
                 [],
                 attributes,
                 links,
-                batch.plain(span.name),
+                batch.gate.name(str(span.name)),
                 True,
                 events,
             )

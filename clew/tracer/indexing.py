@@ -6,6 +6,7 @@ no longer than `LAG_SECONDS`. Whoever queries catches up first, so nothing is mi
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -17,6 +18,14 @@ QUIET_SECONDS = 0.5
 LAG_SECONDS = 20.0
 
 
+# A fork waits for an import in another thread: Python's lock on the module would stay held in the child.
+_importing = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release
+    )
+
+
 class BackgroundIndexing:
     """The indexing thread of one tracer; it starts with the first record."""
 
@@ -25,7 +34,7 @@ class BackgroundIndexing:
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._stop = threading.Event()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def touch(self) -> None:
         """Something was written, for the first time since all was indexed."""
@@ -54,7 +63,8 @@ class BackgroundIndexing:
 
     def run_now(self, *, wait: bool = True) -> None:
         """Index now. `wait=False` leaves it to whoever is indexing the store already."""
-        from clew.lineage.index import index_store
+        with _importing:
+            from clew.lineage.index import index_store
 
         tracer = self._tracer
         stopped = (lambda: False) if wait else self._stop.is_set

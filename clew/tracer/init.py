@@ -19,7 +19,7 @@ from clew.store.folder import Folder, writing_to
 from clew.store.identifier import uuid7
 from clew.store.log import Log
 from clew.store.record import Lost
-from clew.tracer.capture import Gate
+from clew.tracer.capture import Gate, storable
 from clew.tracer.fault import Faults
 from clew.tracer.foreign import ForeignSpans
 from clew.tracer.indexing import BackgroundIndexing
@@ -186,8 +186,10 @@ def init(
         if not enabled or os.environ.get(DISABLED, "") not in ("", "0"):
             _disabled = True
             return None
+        if project is not None and not isinstance(project, str):
+            raise TypeError(f"a project is named by a text, not by {type(project).__name__}")
         path = Path(store or os.environ.get(STORE) or DEFAULT_STORE).absolute()
-        settings = Settings(project or Path.cwd().name, path, capture)
+        settings = Settings(storable(project or Path.cwd().name), path, capture)
         running = active()
         if running is not None:
             if running.settings == settings:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 from blake3 import blake3
@@ -48,7 +48,7 @@ class Redactor:
             raise ValueError(f"a redaction key has 32 bytes, this one has {len(key)}; use the store's key file")
         self._key = key
         self._secrets = SecretRegistry() if secrets is None else secrets
-        self._lock = Lock()
+        self._lock = RLock()
         self._count = 0
         patterns = tuple(patterns)
         rules = blake3(_RULES.encode())
@@ -70,7 +70,7 @@ class Redactor:
 
     def after_fork(self) -> None:
         """In a forked child: the threads that held the locks are not there to free them."""
-        self._lock = Lock()
+        self._lock = RLock()
         self._secrets.after_fork()
 
     @property
@@ -97,7 +97,7 @@ class Redactor:
     def named(self, name: str, value: Any, depth: int = 0) -> Any:
         """`value` without what is secret by the name of its place: `{"api_key": text}`.
 
-        That is a text, bytes, or those in a list or tuple. The same object where nothing is.
+        That is a text, bytes, or those in a list, tuple, set or dict. The same object where nothing is.
         """
         if isinstance(value, str):
             text = str.__str__(value)
@@ -111,6 +111,13 @@ class Redactor:
             parts = [self.named(name, part, depth + 1) for part in value]
             if any(part is not one for part, one in zip(parts, value, strict=True)):
                 return tuple(parts) if isinstance(value, tuple) else parts
+        if isinstance(value, (set, frozenset)):
+            members = {self.named(name, part, _LISTS) for part in value}
+            return value if members == value else type(value)(members) if type(value) is frozenset else members
+        if isinstance(value, dict) and depth < _LISTS:
+            fields = {key: self.named(name, part, depth + 1) for key, part in value.items()}
+            if any(fields[key] is not part for key, part in value.items()):
+                return fields
         return value
 
     def _named(self, name: str, text: str, encoding: str) -> str:

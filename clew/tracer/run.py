@@ -8,6 +8,7 @@ clew.why(run)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,9 +25,13 @@ class run:  # noqa: N801 - used as a verb, like open()
     """
 
     def __init__(self, name: str, *, session: str | None = None, seeds: dict[str, Any] | None = None) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"a run is named by a text, not by {type(name).__name__}")
+        if seeds is not None and not isinstance(seeds, Mapping):
+            raise TypeError(f"seeds are a mapping, such as {{'numpy': 1}}, not {type(seeds).__name__}")
         self.name = name
-        self.session = session
-        self._seeds = seeds or {}
+        self.session = None if session is None else str(session)
+        self._seeds = dict(seeds or {})
         self._span: OpenSpan | None = None
         self._outputs: list[tuple[str, str, Any]] = []
         self._current: Any = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from threading import Lock
+from threading import RLock
 from typing import NoReturn
 
 SHORTEST = 6
@@ -26,7 +26,7 @@ class SecretRegistry:
     """The exact values that must not be stored. Values only ever join it; `version` counts them. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self._values: tuple[str, ...] = ()
         self.version = 0
 
@@ -68,7 +68,7 @@ class SecretRegistry:
 
     def after_fork(self) -> None:
         """In a forked child: the thread that held the lock is not there to free it."""
-        self._lock = Lock()
+        self._lock = RLock()
 
     def __repr__(self) -> str:
         return f"<SecretRegistry of {len(self._values)} values>"
@@ -130,7 +130,7 @@ class Secret:
 
 
 _default: SecretRegistry | None = None
-_default_lock = Lock()
+_default_lock = RLock()
 
 
 def default_registry() -> SecretRegistry:

@@ -75,13 +75,18 @@ def trace(function: Any = None, /, *, kind: str = "chain") -> Any:
     Arguments and the returned value are captured; of a generator, the list of what it yielded. Where `clew.init` was
     not called, or clew is switched off, the function runs as if it were not decorated.
     """
+    if not isinstance(kind, str):
+        raise TypeError(f"the kind of a span is a text, such as 'chain' or 'tool', not {type(kind).__name__}")
     if function is None or isinstance(function, str):
         return TracedBlock(function, kind)
+    if not callable(function):
+        raise TypeError(f"clew.trace takes a function, or a name, not {type(function).__name__}")
     return _traced(function, None, kind)
 
 
 def _traced(function: Any, name: str | None, kind: str) -> Any:
-    label = name or function.__qualname__.replace("<locals>.", "")
+    named_after = function.func if isinstance(function, functools.partial) else function
+    label = name or getattr(named_after, "__qualname__", type(function).__qualname__).replace("<locals>.", "")
     try:
         signature: inspect.Signature | None = inspect.signature(function)
     except (TypeError, ValueError):

@@ -24,7 +24,7 @@ class Documents(Search):
         if slot.domain == Domain.CHAIN:
             found = []
             for domain, item in self._members(slot):
-                if domain is Domain.VALUE and (kind == slot.kind or self._shallow(item) is None):
+                if domain is Domain.VALUE and (kind == slot.kind or self._is_unread(item)):
                     found.append(self._document(scope, item, kind))
                 else:
                     found += self._documents(scope, Slot(slot.role, slot.kind, int(domain), item))
@@ -43,6 +43,10 @@ class Documents(Search):
         if kind != slot.kind and len(texts) > 1:
             texts = [text for text in texts if len(text) >= MINIMUM]
         return [self.sources.text_node(scope, kind, text_digest(text), self._text, text) for text in texts]
+
+    def _is_unread(self, item: Digest) -> bool:
+        """Whether this is a document that was captured without content."""
+        return self._shallow(item) is None and self.rows.find(item) is not None
 
     def _document(self, scope: RunScope, item: Digest, kind: str = "document") -> tuple[int, str | None]:
         return self.sources.document(scope, item, kind, self._item, self._text)

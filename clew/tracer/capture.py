@@ -197,8 +197,8 @@ class Batch:
 
     def item(self, kind: str, value: Any, encoded: bytes, complete: bool) -> bytes:
         name = raw_digest(Domain.VALUE, encoded)
-        self._put(Domain.VALUE, name, encoded)
         look, self._look = self._look, None
+        self._put(Domain.VALUE, name, encoded)
         if complete and look is not None and look() is value and self.content is self.gate.content:
             self.items.append((look, name))
         if not self.content and kind == "document":
@@ -228,6 +228,7 @@ class Batch:
             return
         self.fresh.add(name)
         if len(data) > blob.FILE_BYTES:
+            self._look = None  # other threads run while a file is written: what is being read may change, and back
             blob.write_file(self.gate.blob_folder, domain, Digest(name), data)
         else:
             self.frames.append(blob_frame(domain, name, data))

@@ -95,7 +95,9 @@ class ItemMemo:
         look.names, look.values = list(fields), list(fields.values())
         look.changeable = _changeable(look.values)
         look.inner = _marshalled(look.changeable)
-        # Last: should another thread change the item meanwhile, a memory of what was can never be met again.
+        # Last: an item that another thread changed and left so, here or while it is encoded, is not met as it was. One
+        # that it changes and changes back meanwhile has, from then on, the digest of what it was in between. That takes
+        # two switches of threads in one encoding; where a file is written, `Batch._put` has the item read again.
         content = content_of(item)
         if content is None:
             return None

@@ -169,7 +169,7 @@ class Batch:
         clean = self.gate.cleaner.text(text)
         data = text_bytes(clean)
         name = raw_digest(Domain.TEXT, data)
-        self._put(Domain.TEXT, name, data)
+        self.put(Domain.TEXT, name, data)
         if self.content is self.gate.content:
             self.texts.append((text, name))
         return name
@@ -192,13 +192,13 @@ class Batch:
         if domain is Domain.BYTES:
             data = self.gate.cleaner.data(data)
         name = raw_digest(domain, data)
-        self._put(domain, name, data)
+        self.put(domain, name, data)
         return name
 
     def item(self, kind: str, value: Any, encoded: bytes, complete: bool) -> bytes:
         name = raw_digest(Domain.VALUE, encoded)
         look, self._look = self._look, None
-        self._put(Domain.VALUE, name, encoded)
+        self.put(Domain.VALUE, name, encoded)
         if complete and look is not None and look() is value and self.content is self.gate.content:
             self.items.append((look, name))
         if not self.content and kind == "document":
@@ -221,7 +221,8 @@ class Batch:
         facts = {"text": self.text(text), "id": self.inline(own_id)}
         self.record(Artifact("document", Domain.VALUE, name, b"", None, facts))
 
-    def _put(self, domain: Domain, name: bytes, data: bytes) -> None:
+    def put(self, domain: Domain, name: bytes, data: bytes) -> None:
+        """Content that is to be written, if it is not yet."""
         if name in self.gate.known or name in self.fresh:
             return
         if not self.content and domain in _CONTENT:
@@ -246,6 +247,8 @@ class Batch:
             return _TEXT, self.gate.texts.get(value) or self.text(value)
         if cls is list and self.depth < _LISTS:  # further down, and in a list that holds itself, a list is a value
             return _CHAIN, self.chain(value)
+        if cls is tuple and _named(value):
+            return value[0], value[1]
         items = self.gate.items
         known = items.of(value)
         if known is not None:
@@ -312,7 +315,7 @@ class Batch:
             else:
                 data = chain.link_bytes(current, domain, item)
                 current = own[step] = raw_digest(_CHAIN, data)
-                self._put(_CHAIN, current, data)
+                self.put(_CHAIN, current, data)
         if look is not None and parts is values:
             gate.lists.keep(look, current)
         return current

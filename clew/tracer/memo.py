@@ -30,7 +30,7 @@ _WHOLE_BYTES = 2048  # longer contents stand for themselves by their digest
 _LISTS = 64  # that are remembered
 _LIST_BYTES = 1 << 16  # of what stands in one of them
 _FIXED = frozenset((str, int, float, bool, type(None)))  # types of values that cannot change
-
+UNCHANGING = _FIXED | {bytes}  # types of values that need no capture at once: they will be what they are
 _TEXTS = {str}
 _fields_of = attrgetter("__dict__")
 
@@ -97,7 +97,7 @@ class ItemMemo:
         look.inner = _marshalled(look.changeable)
         # Last: an item that another thread changed and left so, here or while it is encoded, is not met as it was. One
         # that it changes and changes back meanwhile has, from then on, the digest of what it was in between. That takes
-        # two switches of threads in one encoding; where a file is written, `Batch._put` has the item read again.
+        # two switches of threads in one encoding; where a file is written, `Batch.put` has the item read again.
         content = content_of(item)
         if content is None:
             return None

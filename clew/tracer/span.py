@@ -87,6 +87,7 @@ class OpenSpan:
         "_links",
         "_pairs",
         "_process",
+        "complete",
         "facts",
         "kind",
         "name",
@@ -125,6 +126,7 @@ class OpenSpan:
         self.name = name
         self.parent = parent
         self.facts: dict[str, Any] = {}  # what observers and boundaries tell each other; not recorded
+        self.complete = True  # nothing that was captured before its end was captured as an opaque marker
         self.slots: list[Slot] = []  # what it used when it began: the request of a boundary
         self._ended = False
         self._process = tracer.process_run  # a forked child has another one
@@ -182,6 +184,11 @@ class OpenSpan:
         except Exception as error:
             tracer.faults.add(f"start of {self.kind} span", error)
 
+    @property
+    def here(self) -> bool:
+        """Whether it has not ended, and is this process's to end."""
+        return not self._ended and self._process is self.tracer.process_run
+
     def use(self, *given: Given) -> None:
         """Note what the span used and only now became known; written when it ends."""
         self._late.extend(given)
@@ -222,7 +229,7 @@ class OpenSpan:
 
         In a forked child it does nothing to a span of the parent's: it is the parent's to end.
         """
-        if self._ended or self._process is not self.tracer.process_run:
+        if not self.here:
             return
         self._ended = True
         tracer = self.tracer
@@ -262,7 +269,7 @@ class OpenSpan:
                     values,
                     list(self._links),
                     name,
-                    batch.complete,
+                    batch.complete and self.complete,
                     events,
                 )
             )

@@ -340,4 +340,6 @@ def test_without_init_functions_run_as_if_they_were_not_traced(clean_tracing: No
 
     with clew.trace("block") as block:
         assert (double(2), list(count())) == (4, [1, 2])
+        block.used([1])
+        block.generated([2])
     assert block.span is None

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from clew.store.digest import Digest, Domain
 from clew.store.record import Derivation, Run, Slot, SpanEnd, SpanStart
 from clew.store.vocabulary import implied_attributes
 from clew.tracer import context
 from clew.tracer.capture import Batch, Given
 from clew.tracer.light import LightSpan, Said, told_of
+from clew.tracer.memo import UNCHANGING
 
 if TYPE_CHECKING:
     from clew.tracer.init import Tracer
@@ -188,6 +190,19 @@ class OpenSpan:
     def here(self) -> bool:
         """Whether it has not ended, and is this process's to end."""
         return not self._ended and self._process is self.tracer.process_run
+
+    def said(self, role: str, value: Any) -> Given:
+        """What the program says now that the span used or generated, captured as it is now."""
+        given: Given = (role, "value", value)
+        if type(value) in UNCHANGING or not self.here:
+            return given
+        with self.tracer.faults.guard("capture of what was said of a span"):
+            batch = Batch(self.tracer.gate)
+            slot = batch.slot(given)
+            batch.commit()
+            given = (role, "value", (Domain(slot.domain), Digest(slot.digest)))
+            self.complete &= batch.complete
+        return given
 
     def use(self, *given: Given) -> None:
         """Note what the span used and only now became known; written when it ends."""

@@ -35,12 +35,12 @@ class TracedBlock:
         return _traced(function, self.name, self.kind)  # type: ignore[no-any-return]
 
     def used(self, value: Any, role: str = "input") -> None:
-        """Say what the block worked on."""
-        self._used.append((role, "value", value))
+        """Say what the block worked on. It is recorded as it is now."""
+        self._used.append((role, "value", value) if self.span is None else self.span.said(role, value))
 
     def generated(self, value: Any, role: str = "output") -> None:
-        """Say what the block made."""
-        self._generated.append((role, "value", value))
+        """Say what the block made. It is recorded as it is now."""
+        self._generated.append((role, "value", value) if self.span is None else self.span.said(role, value))
 
     def __enter__(self) -> Self:
         self.span = _open(self.name or "block", self.kind, [])

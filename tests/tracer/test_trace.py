@@ -16,7 +16,9 @@ from opentelemetry import trace
 import clew
 from clew.lineage.reader import Reader
 from clew.lineage.view import SpanView
+from clew.tracer.capture import Batch
 from clew.tracer.init import Tracer
+from tests.tracer.store_bytes import everything
 
 
 def slots(span: SpanView) -> dict[str, Any]:
@@ -212,6 +214,44 @@ def test_a_block_says_what_it_used_and_made(reader: Reader) -> None:
         block.generated([1, 2], role="rows")
     span = only(reader)
     assert (span.name, span.kind, slots(span)) == ("load", "io", {"input": {"path": "x"}, "rows": [1, 2]})
+
+
+def test_what_a_block_used_and_made_is_what_it_was_when_it_was_said(tracer: Tracer, reader: Reader) -> None:
+    password = "".join(["pQ7xL2vN", "9wR4tY6u"])  # the program's sources are in the store
+    with clew.trace("load") as block:
+        rows, secret = ["a"], ["user", password]
+        block.used(rows)
+        rows.append("b")
+        block.generated(rows)
+        block.generated(secret, role="password")
+        rows.clear()
+        secret.clear()
+    span = only(reader)
+    assert [(slot.role, slot.kind, slot.value) for slot in [*span.used, *span.generated]][:2] == [
+        ("input", "value", ["a"]),
+        ("output", "value", ["a", "b"]),
+    ]
+    said = slots(span)["password"]
+    assert len(said) == 2
+    assert said[1].startswith("secret:")
+    assert password.encode() not in b"".join(everything(tracer.folder.path).values())
+    assert tracer.faults.counts == {}
+
+
+def test_what_is_said_of_a_block_and_cannot_be_captured_then_is_recorded_when_it_ends(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*given: Any) -> None:
+        raise RuntimeError
+
+    with clew.trace("load") as block, clew.run("run") as run:
+        monkeypatch.setattr(Batch, "slot", fail)
+        block.used([1])
+        run.output([2])
+        monkeypatch.undo()
+    assert "capture of what was said of a span failed" in caplog.text
+    assert [slots(span) for span in reader.spans()] == [{"input": [1]}, {"answer": [2]}]
+    block.used([3])
 
 
 def test_calls_nest_and_their_paths_name_them(reader: Reader) -> None:

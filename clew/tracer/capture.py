@@ -63,9 +63,7 @@ class Gate:
         self.clean_lists: set[tuple[Any, ...]] = set()
         self.names: dict[str, str] = {}
         self.innocent: set[str] = set()  # names that do not say that what stands under them is secret
-        self.keys: dict[
-            Any, str
-        ] = {}  # of attributes that say neither that nor, where it counts, that they are content
+        self.keys: dict[Any, str] = {}  # of attributes that say neither that nor that they are content
         self.items = ItemMemo()
         self.lists = ListMemo(self.items)
         self.links: dict[bytes, bytes] = {}
@@ -196,10 +194,12 @@ class Batch:
         return name
 
     def item(self, kind: str, value: Any, encoded: bytes, complete: bool) -> bytes:
-        name = raw_digest(Domain.VALUE, encoded)
         look, self._look = self._look, None
+        own = complete and look is not None and look() is value and self.content is self.gate.content
+        look = look if own and look is not None and self.gate.items.same(look) else None
+        name = raw_digest(Domain.VALUE, encoded)
         self.put(Domain.VALUE, name, encoded)
-        if complete and look is not None and look() is value and self.content is self.gate.content:
+        if look is not None:
             self.items.append((look, name))
         if not self.content and kind == "document":
             self._skeleton(value, name)

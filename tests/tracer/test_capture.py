@@ -157,6 +157,25 @@ def test_an_item_that_another_thread_changes_and_changes_back_while_its_file_is_
     assert gate.items.of(message) == expected[1]  # it was remembered when it was met again
 
 
+def test_an_item_that_is_changed_while_it_is_encoded_and_back_before_it_is_written_has_its_own_digest(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = Message(LONG, {"status": "idle"})
+    expected = Gate(gate.log, gate.cleaner, gate.blob_folder, content=False).batch().part(message)
+    batch = gate.batch()
+    text = batch.text
+
+    def slow(given: str) -> bytes:
+        message.facts["status"] = "busy"  # as it may be while a text is hashed
+        return text(given)
+
+    monkeypatch.setattr(batch, "text", slow)
+    batch.part(message)
+    message.facts["status"] = "idle"
+    batch.commit()
+    assert gate.batch().part(message) == expected
+
+
 def test_without_content_there_are_digests_alone(folder: Folder) -> None:
     full, bare = gate_of(folder), gate_of(folder, content=False)
     value = {"a": [LONG, Message(LONG, {"b": b"x" * 999})], "c": np.zeros(9)}

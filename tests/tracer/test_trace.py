@@ -217,7 +217,7 @@ def test_a_block_says_what_it_used_and_made(reader: Reader) -> None:
 
 
 def test_what_a_block_used_and_made_is_what_it_was_when_it_was_said(tracer: Tracer, reader: Reader) -> None:
-    password = "".join(["pQ7xL2vN", "9wR4tY6u"])  # the program's sources are in the store
+    password = "".join(["hK4mZ8qB", "3jD7cF5g"])  # the program's sources are in the store
     with clew.trace("load") as block:
         rows, secret = ["a"], ["user", password]
         block.used(rows)

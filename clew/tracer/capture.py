@@ -63,9 +63,7 @@ class Gate:
         self.clean_lists: set[tuple[Any, ...]] = set()
         self.names: dict[str, str] = {}
         self.innocent: set[str] = set()  # names that do not say that what stands under them is secret
-        self.keys: dict[
-            Any, str
-        ] = {}  # of attributes that say neither that nor, where it counts, that they are content
+        self.keys: dict[Any, str] = {}  # of attributes that say neither that nor that they are content
         self.items = ItemMemo()
         self.lists = ListMemo(self.items)
         self.links: dict[bytes, bytes] = {}
@@ -169,7 +167,7 @@ class Batch:
         clean = self.gate.cleaner.text(text)
         data = text_bytes(clean)
         name = raw_digest(Domain.TEXT, data)
-        self._put(Domain.TEXT, name, data)
+        self.put(Domain.TEXT, name, data)
         if self.content is self.gate.content:
             self.texts.append((text, name))
         return name
@@ -195,14 +193,16 @@ class Batch:
         if domain is Domain.BYTES:
             data = self.gate.cleaner.data(data)
         name = raw_digest(domain, data)
-        self._put(domain, name, data)
+        self.put(domain, name, data)
         return name
 
     def item(self, kind: str, value: Any, encoded: bytes, complete: bool) -> bytes:
-        name = raw_digest(Domain.VALUE, encoded)
-        self._put(Domain.VALUE, name, encoded)
         look, self._look = self._look, None
-        if complete and look is not None and look() is value and self.content is self.gate.content:
+        own = complete and look is not None and look() is value and self.content is self.gate.content
+        look = look if own and look is not None and self.gate.items.same(look) else None
+        name = raw_digest(Domain.VALUE, encoded)
+        self.put(Domain.VALUE, name, encoded)
+        if look is not None:
             self.items.append((look, name))
         if not self.content and kind == "document":
             self._skeleton(value, name)
@@ -224,13 +224,15 @@ class Batch:
         facts = {"text": self.text(text), "id": self.inline(own_id)}
         self.record(Artifact("document", Domain.VALUE, name, b"", None, facts))
 
-    def _put(self, domain: Domain, name: bytes, data: bytes) -> None:
+    def put(self, domain: Domain, name: bytes, data: bytes) -> None:
+        """Content that is to be written, if it is not yet."""
         if name in self.gate.known or name in self.fresh:
             return
         if not self.content and domain in _CONTENT:
             return
         self.fresh.add(name)
         if len(data) > blob.FILE_BYTES:
+            self._look = None  # other threads run while a file is written: what is being read may change, and back
             blob.write_file(self.gate.blob_folder, domain, Digest(name), data)
         else:
             self.frames.append(blob_frame(domain, name, data))
@@ -248,6 +250,8 @@ class Batch:
             return _TEXT, self.gate.texts.get(value) or self.text(value)
         if cls is list and self.depth < _LISTS:  # further down, and in a list that holds itself, a list is a value
             return _CHAIN, self.chain(value)
+        if cls is tuple and _named(value):
+            return value[0], value[1]
         items = self.gate.items
         known = items.of(value)
         if known is not None:
@@ -314,7 +318,7 @@ class Batch:
             else:
                 data = chain.link_bytes(current, domain, item)
                 current = own[step] = raw_digest(_CHAIN, data)
-                self._put(_CHAIN, current, data)
+                self.put(_CHAIN, current, data)
         if look is not None and parts is values:
             gate.lists.keep(look, current)
         return current

@@ -43,19 +43,26 @@ def joined(values: Iterable[Any], cleaner: Cleaner) -> list[Any]:
     return found
 
 
-def safe(chunks: list[Any], cleaner: Cleaner) -> Any:
-    """What a stream yielded, as it may be stored. Structured chunks are searched along each of their fields."""
-    along: dict[tuple[Any, ...], list[str]] = {}
-    for chunk in chunks:
+class Along:
+    """The texts in structured chunks, each along its field: the chunks of a stream are searched along each of them."""
+
+    def __init__(self) -> None:
+        self._texts: dict[tuple[Any, ...], list[str]] = {}
+
+    def add(self, chunk: Any) -> None:
+        """One more chunk, as it is now."""
         for path, text in _texts(chunk, ()):
-            along.setdefault(path, []).append(text)
-    split = {}
-    for path, texts in along.items():
-        whole = "".join(texts)
-        clean = cleaner.text(whole)
-        if path and clean != whole and clean != "".join(map(cleaner.text, texts)):
-            split[".".join(map(str, path))] = clean
-    return {"chunks": len(chunks), "joined": split} if split else chunks
+            self._texts.setdefault(path, []).append(text)
+
+    def split(self, cleaner: Cleaner) -> dict[str, str]:
+        """The fields whose texts only together hold a credential, each as one clean text."""
+        found = {}
+        for path, texts in self._texts.items():
+            whole = "".join(texts)
+            clean = cleaner.text(whole)
+            if clean != whole and clean != "".join(map(cleaner.text, texts)):
+                found[".".join(map(str, path))] = clean
+        return found
 
 
 def _texts(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:

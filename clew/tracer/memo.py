@@ -30,7 +30,7 @@ _WHOLE_BYTES = 2048  # longer contents stand for themselves by their digest
 _LISTS = 64  # that are remembered
 _LIST_BYTES = 1 << 16  # of what stands in one of them
 _FIXED = frozenset((str, int, float, bool, type(None)))  # types of values that cannot change
-
+UNCHANGING = _FIXED | {bytes}  # types of values that need no capture at once: they will be what they are
 _TEXTS = {str}
 _fields_of = attrgetter("__dict__")
 
@@ -95,7 +95,9 @@ class ItemMemo:
         look.names, look.values = list(fields), list(fields.values())
         look.changeable = _changeable(look.values)
         look.inner = _marshalled(look.changeable)
-        # Last: should another thread change the item meanwhile, a memory of what was can never be met again.
+        # Last: an item that another thread changes and leaves so, here or while it is encoded, is not remembered. One
+        # that it changes and changes back within that time has the digest of what it was in between from then on. That
+        # takes two switches of threads; where a file is written, which invites them, `Batch.put` drops the look.
         content = content_of(item)
         if content is None:
             return None
@@ -110,10 +112,15 @@ class ItemMemo:
             self._kept[look.key] = look
         return digest
 
-    def keep(self, look: Look, digest: bytes) -> None:
-        """Remember the digest of an item, if it is alive, plain, and as it was when it was looked at."""
+    def same(self, look: Look) -> bool:
+        """Whether the item is plain, and as it was when it was looked at. To be asked as soon as it is encoded: to hash
+        and to write lets other threads run, and they may change it back."""
         item = look()
-        if item is None or content_of(item) != look.content or not _is_plain(item):
+        return item is not None and _is_plain(item) and content_of(item) == look.content
+
+    def keep(self, look: Look, digest: bytes) -> None:
+        """Remember the digest of an item that was the `same` when it was encoded, if it is alive."""
+        if look() is None:
             return
         look.digest = digest
         self._kept[look.key] = look

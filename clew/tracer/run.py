@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from clew.store.identifier import uuid7
 from clew.tracer import context, init
+from clew.tracer.capture import Given
 from clew.tracer.span import OpenRun, OpenSpan
 
 
@@ -33,7 +34,7 @@ class run:  # noqa: N801 - used as a verb, like open()
         self.session = None if session is None else str(session)
         self._seeds = dict(seeds or {})
         self._span: OpenSpan | None = None
-        self._outputs: list[tuple[str, str, Any]] = []
+        self._outputs: list[Given] = []
         self._current: Any = None
 
     @property
@@ -42,8 +43,8 @@ class run:  # noqa: N801 - used as a verb, like open()
         return self._span.run.run_id.hex() if self._span else None
 
     def output(self, value: Any, name: str = "answer") -> None:
-        """Say what this run's answer is."""
-        self._outputs.append((name, "value", value))
+        """Say what this run's answer is. It is recorded as it is now."""
+        self._outputs.append((name, "value", value) if self._span is None else self._span.said(name, value))
 
     def __enter__(self) -> Self:
         tracer = init.ensure()

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from clew.store.digest import Digest, Domain
 from clew.store.record import Derivation, Run, Slot, SpanEnd, SpanStart
 from clew.store.vocabulary import implied_attributes
 from clew.tracer import context
 from clew.tracer.capture import Batch, Given
 from clew.tracer.light import LightSpan, Said, told_of
+from clew.tracer.memo import UNCHANGING
 
 if TYPE_CHECKING:
     from clew.tracer.init import Tracer
@@ -87,6 +89,7 @@ class OpenSpan:
         "_links",
         "_pairs",
         "_process",
+        "complete",
         "facts",
         "kind",
         "name",
@@ -125,6 +128,7 @@ class OpenSpan:
         self.name = name
         self.parent = parent
         self.facts: dict[str, Any] = {}  # what observers and boundaries tell each other; not recorded
+        self.complete = True  # nothing that was captured before its end was captured as an opaque marker
         self.slots: list[Slot] = []  # what it used when it began: the request of a boundary
         self._ended = False
         self._process = tracer.process_run  # a forked child has another one
@@ -182,6 +186,24 @@ class OpenSpan:
         except Exception as error:
             tracer.faults.add(f"start of {self.kind} span", error)
 
+    @property
+    def here(self) -> bool:
+        """Whether it has not ended, and is this process's to end."""
+        return not self._ended and self._process is self.tracer.process_run
+
+    def said(self, role: str, value: Any) -> Given:
+        """What the program says now that the span used or generated, captured as it is now."""
+        given: Given = (role, "value", value)
+        if type(value) in UNCHANGING or not self.here:
+            return given
+        with self.tracer.faults.guard("capture of what was said of a span"):
+            batch = Batch(self.tracer.gate)
+            slot = batch.slot(given)
+            batch.commit()
+            given = (role, "value", (Domain(slot.domain), Digest(slot.digest)))
+            self.complete &= batch.complete
+        return given
+
     def use(self, *given: Given) -> None:
         """Note what the span used and only now became known; written when it ends."""
         self._late.extend(given)
@@ -222,7 +244,7 @@ class OpenSpan:
 
         In a forked child it does nothing to a span of the parent's: it is the parent's to end.
         """
-        if self._ended or self._process is not self.tracer.process_run:
+        if not self.here:
             return
         self._ended = True
         tracer = self.tracer
@@ -262,7 +284,7 @@ class OpenSpan:
                     values,
                     list(self._links),
                     name,
-                    batch.complete,
+                    batch.complete and self.complete,
                     events,
                 )
             )

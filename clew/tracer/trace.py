@@ -12,9 +12,10 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from clew.tracer import chunks, context, init
+from clew.tracer import context, init
 from clew.tracer.capture import Given
 from clew.tracer.span import OpenSpan
+from clew.tracer.yielded import Yielded
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,12 +35,12 @@ class TracedBlock:
         return _traced(function, self.name, self.kind)  # type: ignore[no-any-return]
 
     def used(self, value: Any, role: str = "input") -> None:
-        """Say what the block worked on."""
-        self._used.append((role, "value", value))
+        """Say what the block worked on. It is recorded as it is now."""
+        self._used.append((role, "value", value) if self.span is None else self.span.said(role, value))
 
     def generated(self, value: Any, role: str = "output") -> None:
-        """Say what the block made."""
-        self._generated.append((role, "value", value))
+        """Say what the block made. It is recorded as it is now."""
+        self._generated.append((role, "value", value) if self.span is None else self.span.said(role, value))
 
     def __enter__(self) -> Self:
         self.span = _open(self.name or "block", self.kind, [])
@@ -72,7 +73,8 @@ def trace(name: str | None = None, /, *, kind: str = "chain") -> TracedBlock: ..
 def trace(function: Any = None, /, *, kind: str = "chain") -> Any:
     """A span around a function (`@clew.trace`, `@clew.trace("name", kind="tool")`) or a block (`with clew.trace("x")`).
 
-    Arguments and the returned value are captured; of a generator, the list of what it yielded. Where `clew.init` was
+    Arguments and the returned value are captured; of a generator, the list of what it yielded, each
+    as it was then. Where `clew.init` was
     not called, or clew is switched off, the function runs as if it were not decorated.
     """
     if not isinstance(kind, str):
@@ -106,7 +108,7 @@ def _traced(function: Any, name: str | None, kind: str) -> Any:
         @functools.wraps(function)
         async def stream_async(*arguments: Any, **named: Any) -> AsyncGenerator[Any, Any]:
             span = begin(arguments, named)
-            yielded: list[Any] = []
+            yielded = Yielded(span)
             iterator: Any = None
             sent: Any = None
             thrown: BaseException | None = None
@@ -119,7 +121,7 @@ def _traced(function: Any, name: str | None, kind: str) -> Any:
                             chunk = await step
                         except StopAsyncIteration:
                             break
-                    yielded.append(chunk)
+                    yielded.add(chunk)
                     sent = thrown = None
                     try:
                         sent = yield chunk
@@ -129,9 +131,9 @@ def _traced(function: Any, name: str | None, kind: str) -> Any:
                     except BaseException as error:
                         thrown = error
             except BaseException as error:
-                _close_stream(span, yielded, error)
+                yielded.end(error)
                 raise
-            _close_stream(span, yielded)
+            yielded.end()
 
         return stream_async
     if inspect.isgeneratorfunction(function):
@@ -139,7 +141,7 @@ def _traced(function: Any, name: str | None, kind: str) -> Any:
         @functools.wraps(function)
         def stream(*arguments: Any, **named: Any) -> Generator[Any, Any, Any]:
             span = begin(arguments, named)
-            yielded: list[Any] = []
+            yielded = Yielded(span)
             sent: Any = None
             thrown: BaseException | None = None
             try:
@@ -151,7 +153,7 @@ def _traced(function: Any, name: str | None, kind: str) -> Any:
                         except StopIteration as stop:
                             returned = stop.value
                             break
-                    yielded.append(chunk)
+                    yielded.add(chunk)
                     sent = thrown = None
                     try:
                         sent = yield chunk
@@ -161,9 +163,9 @@ def _traced(function: Any, name: str | None, kind: str) -> Any:
                     except BaseException as error:
                         thrown = error
             except BaseException as error:
-                _close_stream(span, yielded, error)
+                yielded.end(error)
                 raise
-            _close_stream(span, yielded)
+            yielded.end()
             return returned
 
         return stream
@@ -216,12 +218,3 @@ def _open(name: str, kind: str, used: list[Given]) -> OpenSpan | None:
 def _close(span: OpenSpan | None, value: Any, error: BaseException | None = None) -> None:
     if span is not None:
         span.end(generated=[] if value is _END else [("return", "value", value)], error=error)
-
-
-def _close_stream(span: OpenSpan | None, yielded: list[Any], error: BaseException | None = None) -> None:
-    if span is None:
-        return
-    value: Any = chunks.REFUSED
-    with span.tracer.faults.guard("chunks of a stream"):
-        value = chunks.safe(yielded, span.tracer.gate.cleaner)
-    _close(span, value, error)

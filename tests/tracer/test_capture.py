@@ -133,6 +133,49 @@ def test_content_of_more_than_a_megabyte_is_a_file(gate: Gate, folder: Folder) -
     assert blobs(gate) == []
 
 
+def test_an_item_that_another_thread_changes_and_changes_back_while_its_file_is_written_has_its_own_digest(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = Message("y" * (blob.FILE_BYTES + 1), {"status": "idle"})
+    expected = Gate(gate.log, gate.cleaner, gate.blob_folder, content=False).batch().part(message)
+    write = blob.write_file
+
+    def slow(*given: Any) -> Any:
+        message.facts["status"] = "busy"  # as it may be while the file is written; the facts are read after the text
+        return write(*given)
+
+    monkeypatch.setattr(blob, "write_file", slow)
+    batch = gate.batch()
+    batch.part(message)
+    message.facts["status"] = "idle"
+    batch.commit()
+    monkeypatch.undo()
+    for _ in range(3):
+        batch = gate.batch()
+        assert batch.part(message) == expected
+        batch.commit()
+    assert gate.items.of(message) == expected[1]  # it was remembered when it was met again
+
+
+def test_an_item_that_is_changed_while_it_is_encoded_and_back_before_it_is_written_has_its_own_digest(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = Message(LONG, {"status": "idle"})
+    expected = Gate(gate.log, gate.cleaner, gate.blob_folder, content=False).batch().part(message)
+    batch = gate.batch()
+    text = batch.text
+
+    def slow(given: str) -> bytes:
+        message.facts["status"] = "busy"  # as it may be while a text is hashed
+        return text(given)
+
+    monkeypatch.setattr(batch, "text", slow)
+    batch.part(message)
+    message.facts["status"] = "idle"
+    batch.commit()
+    assert gate.batch().part(message) == expected
+
+
 def test_without_content_there_are_digests_alone(folder: Folder) -> None:
     full, bare = gate_of(folder), gate_of(folder, content=False)
     value = {"a": [LONG, Message(LONG, {"b": b"x" * 999})], "c": np.zeros(9)}

@@ -25,6 +25,20 @@ def test_a_run_is_a_span_and_a_record(reader: Reader) -> None:
     assert [(slot.role, slot.value) for slot in span.generated] == [("answer", "an answer")]
 
 
+def test_an_answer_is_what_it_was_when_it_was_said(reader: Reader) -> None:
+    with clew.run("ask") as run:
+        answer = {"k": ["v1"]}
+        run.output(answer)
+        answer["k"].append("v2")
+        run.output(answer, "more")
+        answer.clear()
+    (span,) = reader.spans()
+    assert [(slot.role, slot.value) for slot in span.generated] == [
+        ("answer", {"k": ["v1"]}),
+        ("more", {"k": ["v1", "v2"]}),
+    ]
+
+
 def test_an_exception_passes_and_stands_on_the_span_with_its_traceback(reader: Reader) -> None:
     with pytest.raises(ZeroDivisionError), clew.run("fails"):
         print(1 / 0)

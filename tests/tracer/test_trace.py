@@ -16,7 +16,9 @@ from opentelemetry import trace
 import clew
 from clew.lineage.reader import Reader
 from clew.lineage.view import SpanView
+from clew.tracer.capture import Batch
 from clew.tracer.init import Tracer
+from tests.tracer.store_bytes import everything
 
 
 def slots(span: SpanView) -> dict[str, Any]:
@@ -214,6 +216,44 @@ def test_a_block_says_what_it_used_and_made(reader: Reader) -> None:
     assert (span.name, span.kind, slots(span)) == ("load", "io", {"input": {"path": "x"}, "rows": [1, 2]})
 
 
+def test_what_a_block_used_and_made_is_what_it_was_when_it_was_said(tracer: Tracer, reader: Reader) -> None:
+    password = "".join(["hK4mZ8qB", "3jD7cF5g"])  # the program's sources are in the store
+    with clew.trace("load") as block:
+        rows, secret = ["a"], ["user", password]
+        block.used(rows)
+        rows.append("b")
+        block.generated(rows)
+        block.generated(secret, role="password")
+        rows.clear()
+        secret.clear()
+    span = only(reader)
+    assert [(slot.role, slot.kind, slot.value) for slot in [*span.used, *span.generated]][:2] == [
+        ("input", "value", ["a"]),
+        ("output", "value", ["a", "b"]),
+    ]
+    said = slots(span)["password"]
+    assert len(said) == 2
+    assert said[1].startswith("secret:")
+    assert password.encode() not in b"".join(everything(tracer.folder.path).values())
+    assert tracer.faults.counts == {}
+
+
+def test_what_is_said_of_a_block_and_cannot_be_captured_then_is_recorded_when_it_ends(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*given: Any) -> None:
+        raise RuntimeError
+
+    with clew.trace("load") as block, clew.run("run") as run:
+        monkeypatch.setattr(Batch, "slot", fail)
+        block.used([1])
+        run.output([2])
+        monkeypatch.undo()
+    assert "capture of what was said of a span failed" in caplog.text
+    assert [slots(span) for span in reader.spans()] == [{"input": [1]}, {"answer": [2]}]
+    block.used([3])
+
+
 def test_calls_nest_and_their_paths_name_them(reader: Reader) -> None:
     @clew.trace("inner")
     def inner() -> Iterator[int]:
@@ -340,4 +380,6 @@ def test_without_init_functions_run_as_if_they_were_not_traced(clean_tracing: No
 
     with clew.trace("block") as block:
         assert (double(2), list(count())) == (4, [1, 2])
+        block.used([1])
+        block.generated([2])
     assert block.span is None

@@ -7,11 +7,12 @@ did not reach the answer, which was *considered*. Documents join what has the sa
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from clew.lineage.candidate import Choice, Joins
+from clew.lineage.candidate import Choice, Joins, unpack
 from clew.lineage.closure import chunks, closure, edges_from, edges_to
 from clew.store import catalog
 from clew.store.catalog import WALKED, Relation
@@ -61,11 +62,15 @@ class Walk:
 
         Such as a document that a reranker made anew, with its score.
         """
-        groups: dict[tuple[int, int], list[int]] = {}
+        groups: dict[tuple[int, int], list[Any]] = {}
         for row in edges_from(self.connection, fresh, (Relation.CANDIDATE,)):
-            groups.setdefault((row.src, row.start), []).append(row.dst)
+            groups.setdefault((row.src, row.start), []).append(row)
         found: set[int] = set()
-        for place, candidates in groups.items():
+        for place, rows in groups.items():
+            info = unpack(rows[0].info)
+            if "at_least" in info or info.get("candidate_count") != len(rows):
+                continue  # there are others
+            candidates = [row.dst for row in rows]
             self._load_kinds(candidates)
             if all(self.kinds.get(one) in ("document", "chunk") for one in candidates):
                 sources = {self.joins.source(one, indexes) for one in candidates}

@@ -98,3 +98,10 @@ class DigestStream:
     def digest(self) -> Digest:
         """The digest of all pieces so far."""
         return Digest(self._hasher.digest())
+
+
+def storable(text: str) -> str:
+    """`text` as every part of the store can hold it: what has no UTF-8, and NUL, become escapes."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from clew.store import blob, chain, decoding, encoding
-from clew.store.digest import Digest, Domain, raw_digest, text_bytes
+from clew.store.digest import Digest, Domain, raw_digest, storable, text_bytes
 from clew.store.log import Log, blob_frame, framed
 from clew.store.record import Artifact, Slot
 from clew.store.vocabulary import is_content
@@ -443,10 +443,3 @@ _JOINABLE = frozenset((str, bytes))  # of which several together may hold a cred
 def _named(value: tuple[Any, ...]) -> bool:
     """Whether a given value is already (domain, digest)."""
     return len(value) == 2 and type(value[0]) is Domain
-
-
-def storable(text: str) -> str:
-    """`text` as every part of the store can hold it: what has no UTF-8, and NUL, become escapes."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from clew.store.digest import storable
+
 logger = logging.getLogger("clew")
 
 
@@ -27,8 +29,8 @@ class Faults:
         """Note that something went wrong at `where`. Never raises."""
         try:
             text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-            text = _storable(self.redact(text))[:500]
-            where = _storable(self.redact(where))[:200]
+            text = storable(self.redact(text))[:500]
+            where = storable(self.redact(where))[:200]
         except Exception:  # an error whose text cannot be cleaned is named by its type alone
             text = type(error).__name__
         with self._lock:
@@ -69,7 +71,3 @@ class Faults:
             yield
         except Exception as error:
             self.add(where, error)
-
-
-def _storable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from clew.store.digest import storable
 from clew.store.errors import AlreadyInitialized, NotInitialized, StoreUnwritable
 from clew.store.folder import Folder, writing_to
 from clew.store.identifier import uuid7
 from clew.store.log import Log
 from clew.store.record import Lost
-from clew.tracer.capture import Gate, storable
+from clew.tracer.capture import Gate
 from clew.tracer.fault import Faults
 from clew.tracer.foreign import ForeignSpans
 from clew.tracer.indexing import BackgroundIndexing

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from clew.store import blob
-from clew.store.digest import Digest, Domain, text_digest
+from clew.store.digest import Digest, Domain, storable, text_digest
 from clew.store.encoding import register_item
 from clew.store.errors import StoreUnwritable
 from clew.store.folder import Folder
 from clew.store.log import Log
 from clew.store.record import RecordType
 from clew.store.segment import SegmentFile
-from clew.tracer.capture import Clean, Gate, storable
+from clew.tracer.capture import Clean, Gate
 from clew.tracer.redaction import Redactor
 from clew.tracer.secret import SecretRegistry
 

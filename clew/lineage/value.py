@@ -251,9 +251,10 @@ class Values(Documents):
                     text = content_text(message.get("content"), self._text)
                     name = text_digest(text or "")
             known = scope.find_item(link.item, span) if text else None
-            if known is not None and text:
-                if listed.get(link.item, known) != known or self._differs(scope, span, known, name, text):
-                    return True
+            if known is None or not text:
+                continue
+            if listed.get(link.item, known) != known or self._differs(scope, span, known, name, text):
+                return True
         return False
 
     def _last(self, key: bytes, count: int) -> Iterator[chain.Link]:

@@ -61,6 +61,8 @@ class Resolver(Values):
         elif span.kind == "node":
             node = self._channel(scope, span, slot)
             span.channels[slot.role] = (node, slot.digest)
+            if slot.domain == Domain.CHAIN:
+                span.listed.update(self._listed(slot))
             rows.edge(span.node, node, Relation.USED)
         elif span.kind == "workflow" or span.function or span.kind in ("agent", "step"):
             known = self._known(scope, span, slot)
@@ -124,15 +126,17 @@ class Resolver(Values):
 
     def _register_message(self, scope: RunScope, span: SeenSpan | None, node: int, slot: Slot) -> bytes | None:
         """Make a produced message findable: by digest, id, tool calls and text. Returns its text's digest."""
-        scope.items.setdefault(slot.digest, node)
+        scope.met(slot.digest, node, span)
         if slot.domain == Domain.TEXT:
             self._register_text(scope, span, node, slot.digest, self._text(slot.digest))
             return slot.digest
         message = self._item(slot.digest)
         if message is None:
             return None
-        if message.get("id"):
-            scope.message_ids.setdefault(str(message["id"]), node)
+        said = text_digest(content_text(message.get("content"), self._text) or "")
+        scope.said[node] = said
+        if message.get("id") and self._named(scope, message, said) is None:
+            scope.message_ids[str(message["id"])] = node
         for call in message.get("tool_calls") or ():
             if isinstance(call, dict) and call.get("id"):
                 scope.tool_calls[str(call["id"])] = node
@@ -163,7 +167,7 @@ class Resolver(Values):
                 )
                 nodes.append(node)
                 known = node in scope.retrievals
-                scope.retrievals.setdefault(node, []).append(span.node)
+                scope.bring(node, span.node)
                 if text and not known:
                     scope.add_source(node, text, short_ok=True)
                 self._saw(around, node)
@@ -181,15 +185,16 @@ class Resolver(Values):
             if main is None:
                 main = node
                 self.rows.edge(node, span.node, Relation.GENERATED)
-            scope.items.setdefault(slot.digest, node)
+            scope.met(slot.digest, node, span)
             message = self._item(slot.digest) if slot.domain == Domain.VALUE and slot.kind == "message" else None
             text: str | None = None
             if message is not None:
                 if message.get("tool_call_id"):
                     scope.tool_results[str(message["tool_call_id"])] = node
                 if message.get("id"):
-                    scope.message_ids.setdefault(str(message["id"]), node)
+                    scope.message_ids[str(message["id"])] = node
                 text = content_text(message.get("content"), self._text)
+                scope.said[node] = text_digest(text or "")
             elif slot.domain == Domain.TEXT:
                 text = self._text(slot.digest)
             if text:
@@ -220,15 +225,17 @@ class Resolver(Values):
     def _rendered_value(
         self, scope: RunScope, span: SeenSpan, kind: str, domain: Domain, item: Digest
     ) -> tuple[int, bool]:
-        known = scope.items.get(item)
-        if known is not None:
-            return known, False
-        node, new = self._scoped(span.run, kind, domain, item)
-        scope.items[item] = node
-        if new:
-            text = self._text(item) if domain is Domain.TEXT else self._message_text(item)
-            if text:
-                self._search(scope, span, node, text)
+        text = self._text(item) if domain is Domain.TEXT else self._message_text(item)
+        if item in scope.items:
+            known = scope.find_item(item, span) or scope.items[item]
+            if not text or not self._differs(scope, span, known, text_digest(text), text, rendered=True):
+                return known, False
+            node, new = self._another(span, kind, domain, item)
+        else:
+            node, new = self._scoped(span.run, kind, domain, item)
+        scope.met(item, node, span)
+        if new and text:
+            self._search(scope, span, node, text)
         return node, new
 
     def _index(self, scope: RunScope, span: SeenSpan, slots: Iterable[Slot]) -> None:
@@ -245,9 +252,10 @@ class Resolver(Values):
         answer = []
         for position, slot in enumerate(slots):
             node = self._output(span, slot, position, span.run)
+            if slot.domain == Domain.TEXT:
+                scope.meant[node] = tuple(scope.producers(slot.digest, span)) or (node,)
             self._explain(scope, span, node, slot)
             scope.writes.setdefault(slot.role, []).append((node, slot.digest))
-            scope.writers[node] = span
             answer.append(node if slot.role != "messages" else self._last_message(scope, slot, node))
         parent = span.parent
         if answer and (parent is None or not any(one.kind == "node" for one in parent.ancestors())):

@@ -6,8 +6,9 @@ runs and to the process run; never to another session.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator
+from itertools import count
+from typing import Any, ClassVar
 
 from clew.lineage.piece import Near, Piece, Pieces
 
@@ -24,6 +25,7 @@ class SeenSpan:
         "function",
         "given",
         "kind",
+        "listed",
         "made",
         "name",
         "node",
@@ -45,6 +47,7 @@ class SeenSpan:
         self.worked_on: list[int] = []  # arguments of a traced tool that are no question to it
         self.made: list[tuple[int, bytes | None]] = []  # outputs of boundaries inside: node, text digest
         self.channels: dict[str, tuple[int, bytes]] = {}  # channel -> node, digest as read
+        self.listed: set[bytes] = set()  # texts in the lists that were read
         self.used_nodes: list[int] = []
         self.variables: list[Piece] = []  # of a prompt: what was put into the template
 
@@ -115,6 +118,8 @@ class Makers:
 class RunScope:
     """One tree of runs."""
 
+    _ticks: ClassVar[Iterator[int]] = count(1)  # tells what was before what, in any scope
+
     def __init__(self, run: int, session: str | None, process: RunScope | None) -> None:
         self.run = run
         self.session = session
@@ -123,12 +128,19 @@ class RunScope:
         self.spans: dict[bytes, SeenSpan] = {}
         self.texts: dict[bytes, Makers] = {}  # text -> who made it
         self.items: dict[bytes, int] = {}  # message or value digest -> node
+        self.again: dict[bytes, Makers] = {}  # the same of those that were met as several nodes
         self.lists: dict[bytes, int] = {}  # chain digest -> list node
+        self.listed: dict[int, dict[bytes, int]] = {}  # list node -> its own messages and texts -> their nodes
+        self.met_at: dict[int, tuple[SeenSpan, int]] = {}  # node -> where and when it was looked for
+        self.said: dict[int, bytes] = {}  # message node -> digest of its text
+        self.tick = 0  # when something was made last
+        self.born: dict[int, int] = {}  # node -> since when it can be found
+        self.brought: dict[int, int] = {}  # document -> when it was retrieved last
         self.message_ids: dict[str, int] = {}
         self.tool_calls: dict[str, int] = {}  # tool call id -> message that asked
         self.tool_results: dict[str, int] = {}  # tool call id -> result
         self.writes: dict[str, list[tuple[int, bytes]]] = {}  # channel -> node, digest
-        self.writers: dict[int, SeenSpan] = {}  # node of a write -> who wrote it
+        self.meant: dict[int, tuple[int, ...]] = {}  # node of a written text -> who had made it
         self.pieces = Pieces()  # retrieved, produced, given
         self.sources: set[int] = set()  # of these, the documents and rows
         self.rows: set[int] = set()  # rows that were met as such
@@ -145,12 +157,59 @@ class RunScope:
         """Look in the session's runs before this one too, given oldest first: here, then there, then in the process."""
         self.around = (self, *reversed(earlier), *self.around[1:])
 
-    def find_item(self, digest: bytes) -> int | None:
-        """The node of a message or value with this digest."""
+    def find_item(self, digest: bytes, near: SeenSpan | None = None) -> int | None:
+        """The node of a message or value with this digest: of several the last that was met nearest around `near`."""
         for scope in self.around:
             if digest in scope.items:
+                if near is not None and scope is self and digest in self.again:
+                    return self.again[digest].near(near)[-1]
                 return scope.items[digest]
         return None
+
+    def is_doubtful(self, digest: bytes, near: SeenSpan) -> bool:
+        """Whether several nodes with this digest are equally near."""
+        return digest in self.again and len(self.again[digest].near(near)) > 1
+
+    def met(self, digest: bytes, node: int, span: SeenSpan | None) -> None:
+        """A message or value was looked for, or made, as `node`."""
+        before = self.items.get(digest)
+        self.items[digest] = node
+        if span is not None:
+            self.met_at.setdefault(node, (span, self.newest()))
+        if before is not None and before != node:
+            if digest not in self.again:
+                self.again[digest] = Makers()
+                self.again[digest].add(before, self.met_at[before][0] if before in self.met_at else None)
+            self.again[digest].add(node, span)
+
+    def when_met(self, node: int) -> tuple[SeenSpan, int] | None:
+        """Where and when a node was looked for."""
+        return next((scope.met_at[node] for scope in self.around if node in scope.met_at), None)
+
+    def newest(self) -> int:
+        """When something was made last that can be found from here."""
+        return max(scope.tick for scope in self.around)
+
+    def since(self, node: int) -> int:
+        """Since when a node can be found."""
+        return min((scope.born[node] for scope in self.around if node in scope.born), default=0)
+
+    def has_brought(self, node: int, since: int) -> bool:
+        """Whether a retrieval brought this document after `since`."""
+        return any(scope.brought.get(node, 0) > since for scope in self.around)
+
+    def bring(self, document: int, retrieval: int) -> None:
+        """A retrieval brought a document."""
+        self.retrievals.setdefault(document, []).append(retrieval)
+        self.tick = self.brought[document] = next(self._ticks)
+
+    def says(self, node: int, text: bytes) -> bool:
+        """Whether a message has this text, as far as is known."""
+        return next((scope.said[node] for scope in self.around if node in scope.said), text) == text
+
+    def _bear(self, node: int) -> None:
+        if node not in self.born:
+            self.tick = self.born[node] = next(self._ticks)
 
     def find_list(self, digest: bytes) -> int | None:
         """The node of a list with this digest."""
@@ -173,6 +232,7 @@ class RunScope:
         if makers is None:
             makers = self.texts[text] = Makers()
         makers.add(node, span)
+        self._bear(node)
 
     def is_made(self, text: bytes, node: int) -> bool:
         """Whether `node` is known to be this text."""
@@ -185,6 +245,7 @@ class RunScope:
     def add_source(self, document: int, text: str, *, short_ok: bool = False) -> None:
         """A document, or a row, can be found from now on."""
         self.sources.add(document)
+        self._bear(document)
         self.pieces.add(Piece(document, text, short_ok=short_ok))
 
     def is_derived(self, document: bytes) -> bool:
@@ -204,15 +265,34 @@ class RunScope:
                 return self.read(text, makers.near(near), near)
         return []
 
-    def read(self, text: bytes, found: list[int], span: SeenSpan) -> list[int]:
-        """Of several that made one text, those inside the nodes from whose writes `span` has it, if it read it so."""
+    def read(self, text: bytes, found: Collection[int], span: SeenSpan) -> list[int]:
+        """Of several that are one text, those in the nearest scope, and there those that were made nearest.
+
+        Where `span`, or one around it, read that text from a state, it is those that the writer had it from, if
+        all that was read and holds it agrees.
+        """
+        found = list(found)
+        for scope in self.around if len(found) > 1 else ():
+            makers = scope.texts.get(text)
+            inside = [one for one in found if one in scope.retrievals or (makers is not None and one in makers)]
+            if inside:
+                found = inside
+                break
         makers = self.texts.get(text) if len(found) > 1 else None
-        if makers is not None:
-            for around in (span, *span.ancestors()):
-                writers = [self.writers.get(node) for node, digest in around.channels.values() if digest == text]
-                written = {node for writer in writers if writer is not None for node in makers.inside(writer)}
-                if kept := [node for node in found if node in written]:
-                    return kept
+        if makers is None:
+            return found
+        for around in (span, *span.ancestors()):
+            if near := set(makers.inside(around)).intersection(found):
+                found = [one for one in found if one in near]
+                break
+        for around in (span, *span.ancestors()) if len(found) > 1 else ():
+            if text in around.listed:
+                return found  # a list that was read holds it too
+            meant = {self.meant.get(node, ()) for node, digest in around.channels.values() if digest == text}
+            if len(meant) > 1:
+                return found  # channels that hold it had it from different makers
+            if kept := [one for one in found if any(one in makers for makers in meant)]:
+                return kept
         return found
 
     def pieces_of(self, keys: Iterable[int]) -> Near:

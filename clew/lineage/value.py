@@ -9,16 +9,22 @@ A part that is too short to be told by its content is met elsewhere as well, so 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from clew.lineage.content import content_text
 from clew.lineage.document import Documents
 from clew.lineage.piece import Piece
 from clew.lineage.scope import RunScope, SeenSpan
+from clew.lineage.search import SEARCHED_CHARS
 from clew.lineage.source import MINIMUM
 from clew.store import chain
-from clew.store.catalog import Evidence, Relation
+from clew.store.catalog import Evidence, Relation, Scope
 from clew.store.decoding import Record
 from clew.store.digest import Digest, Domain, text_digest
 from clew.store.record import Slot
+
+_CHECKED = 16  # of a list that is asked again
 
 
 class Values(Documents):
@@ -29,12 +35,12 @@ class Values(Documents):
             return self._list(scope, span, slot)
         if slot.domain == Domain.TEXT:
             return self._text_value(scope, span, Digest(slot.digest), search=search)
-        known = self._item_node(scope, slot.digest)
-        if known is not None:
-            return known
         kind = self._item_kind(slot.digest)
         if slot.kind == "message" or kind == "message":
             return self._message(scope, span, Digest(slot.digest))
+        known = self._item_node(scope, slot.digest)
+        if known is not None:
+            return known
         if kind == "document":
             return self._document(scope, Digest(slot.digest))[0]
         node, new = self._scoped(span.run, slot.kind, Domain(slot.domain), Digest(slot.digest), slot.role)
@@ -56,6 +62,14 @@ class Values(Documents):
         if len(found) == 1:
             return found[0]
         node, new = self._scoped(span.run, "value", Domain.TEXT, item)
+        if whole is None and node in scope.met_at:
+            text = text or self._text(item)
+            node = scope.find_item(item, span) or node
+            if text and len(text) >= MINIMUM and self._differs(scope, span, node, item, text):
+                node, new = self._another(span, "value", Domain.TEXT, item)
+                scope.met(item, node, span)
+        elif whole is None:
+            scope.met_at[node] = (span, scope.newest())
         if found:
             self._candidates(node, found)
         elif whole is not None:
@@ -79,35 +93,88 @@ class Values(Documents):
             scope.reworked.add(Piece(node, text, rank=2))
             scope.made(name, node, span)
 
+    def _another(self, span: SeenSpan, kind: str, domain: Domain, item: Digest) -> tuple[int, bool]:
+        """The node of a value that was met before and is met in `span` as another."""
+        key = b"o" + span.node.to_bytes(8, "big") + b"again." + item.hex()[:24].encode() + b"\0"
+        return self.rows.node(key, Scope.VALUE, kind, domain=int(domain), digest=item, run=span.run)
+
+    def _differs(
+        self, scope: RunScope, span: SeenSpan, node: int, name: bytes, text: str, *, rendered: bool = False
+    ) -> bool:
+        """Whether a text that was met before as `node` is explained by other things now, here.
+
+        What explained nothing of it then, and is new, is left out: the text was there without it. But not where it was
+        `rendered`: then it was made now.
+        """
+        met = scope.when_met(node)
+        before, then = met if met is not None else (span, 0)
+        if scope.newest() <= then and (before is span or any(before is one for one in span.ancestors())):
+            return False
+        found = scope.producers(name, span) if not rendered else []
+        if found or met is None:
+            old = [one for one in scope.producers(name, before) if scope.since(one) <= then]
+            return bool(found) and found != [node] and set(found) != set(old)
+        if rendered and {one.key for one in before.variables} != {one.key for one in span.variables}:
+            return True
+        searched = text[:SEARCHED_CHARS]
+        pieces = [one for one in (*span.variables, *scope.pieces_in(searched).pieces) if one.key != node]
+        for match in self._attributed(searched, pieces).matches:
+            causes = {one.key for one, _, _ in match.candidates if isinstance(one.key, int)}
+            old = [one for one in causes if scope.since(one) <= then]
+            if not old and not rendered:
+                continue
+            now = list(causes)
+            if len(texts := {one.text for one, _, _ in match.candidates}) == 1:
+                piece = text_digest(texts.pop())
+                old, now = scope.read(piece, old, before), scope.read(piece, now, span)
+            if set(old) != set(now) or any(scope.has_brought(one, then) for one in now):
+                return True
+        return False
+
+    def _named(self, scope: RunScope, message: dict[str, Any], text: bytes) -> int | None:
+        """The message that was met with the same name and the same text."""
+        tables = [("message_ids", message.get("id"))]
+        if message.get("role") == "tool":
+            tables.append(("tool_results", message.get("tool_call_id")))
+        for table, name in tables:
+            known = scope.find(table, str(name)) if name else None
+            if known is not None and scope.says(known, text):
+                return known
+        return None
+
     def _message(self, scope: RunScope, span: SeenSpan, item: Digest, whole: int | None = None) -> int:
         """The node of a message that a model is asked with or that stands in a state."""
-        known = scope.find_item(item)
-        if known is not None:
-            return known
         message = self._item(item) or {}
-        role = message.get("role")
-        if message.get("id"):
-            known = scope.find("message_ids", str(message["id"]))
-        if known is None and role == "tool" and message.get("tool_call_id"):
-            known = scope.find("tool_results", str(message["tool_call_id"]))
-        if known is not None:
-            scope.items[item] = known
+        known = scope.find_item(item, span)
+        if known is not None and message.get("id"):
+            scope.message_ids[str(message["id"])] = known
             return known
-        node, new = self._scoped(span.run, "message", Domain.VALUE, item)
-        scope.items[item] = node
+        text = content_text(message.get("content"), self._text)
+        name = text_digest(text or "")
+        named = self._named(scope, message, name)
+        if named is not None:
+            scope.items[item] = named
+            return named
+        if known is not None and not (text and self._differs(scope, span, known, name, text)):
+            return known
+        if known is None:
+            node, new = self._scoped(span.run, "message", Domain.VALUE, item)
+        else:
+            node, new = self._another(span, "message", Domain.VALUE, item)
+        scope.met(item, node, span)
+        scope.said[node] = name
         if message.get("id"):
             scope.message_ids[str(message["id"])] = node
         if not new and (whole is None or not self.rows.muted):
             return node
-        text = content_text(message.get("content"), self._text)
         if text:
-            found = scope.producers(text_digest(text), span)
+            found = scope.producers(name, span)
             if len(found) == 1:
                 self.rows.edge(node, found[0], Relation.SAME, Evidence.CONTENT)
             elif found:
                 self._candidates(node, found)
             elif whole is not None:
-                self._made_text(scope, span, node, text_digest(text), text, whole)
+                self._made_text(scope, span, node, name, text, whole)
             else:
                 self._search(scope, span, node, text)
         return node
@@ -134,28 +201,78 @@ class Values(Documents):
         """The node of a list: it continues the longest beginning that is known, item by item."""
         key = slot.digest
         known = scope.find_list(key)
-        if known is not None:
+        again = known is not None and self._asked_anew(scope, span, key, known)
+        if known is not None and not again:
             return known
         links: list[chain.Link] = []
         current = Digest(key)
         start: int | None = None
         while current != chain.EMPTY:
             start = scope.find_list(current)
-            if start is not None:
+            if start is not None and not (again and self._asked_anew(scope, span, current, start)):
                 break
+            start = None
             link = self._link(current)
             if link is None:
                 break
             links.append(link)
             current = link.previous
-        node, new = self._scoped(span.run, slot.kind, Domain.CHAIN, Digest(key), slot.role)
+        if again:
+            node, new = self._another(span, slot.kind, Domain.CHAIN, Digest(key))
+        else:
+            node, new = self._scoped(span.run, slot.kind, Domain.CHAIN, Digest(key), slot.role)
         scope.lists[key] = node
+        scope.met_at.setdefault(node, (span, scope.newest()))
         if new:
             if start is not None:
                 self.rows.edge(node, start, Relation.LIST)
             for link in reversed(links):
-                self.rows.edge(node, self._member(scope, span, link.domain, link.item, whole), Relation.LIST)
+                member = self._member(scope, span, link.domain, link.item, whole)
+                self.rows.edge(node, member, Relation.LIST)
+                scope.listed.setdefault(node, {})[link.item] = member
         return node
+
+    def _asked_anew(self, scope: RunScope, span: SeenSpan, key: bytes, node: int) -> bool:
+        """Whether of a list that was met before the last few members without a name are others now."""
+        met = scope.when_met(node)
+        if met is None:
+            return False
+        before, then = met
+        if scope.newest() <= then and (before is span or any(before is one for one in span.ancestors())):
+            return False
+        listed = next((one.listed[node] for one in scope.around if node in one.listed), {})
+        for link in self._last(key, _CHECKED):
+            text: str | None = None
+            if link.domain is Domain.TEXT:
+                text, name = self._text(link.item), bytes(link.item)
+            elif link.domain is Domain.VALUE and self._item_kind(link.item) == "message":
+                message = self._item(link.item) or {}
+                if not message.get("id") and not message.get("tool_call_id"):
+                    text = content_text(message.get("content"), self._text)
+                    name = text_digest(text or "")
+            known = scope.find_item(link.item, span) if text else None
+            if known is None or not text:
+                continue
+            if listed.get(link.item, known) != known or self._differs(scope, span, known, name, text):
+                return True
+        return False
+
+    def _last(self, key: bytes, count: int) -> Iterator[chain.Link]:
+        """The last few links of a list, the last first."""
+        current = Digest(key)
+        while current != chain.EMPTY and count:
+            link = self._link(current)
+            if link is None:
+                return
+            yield link
+            current, count = link.previous, count - 1
+
+    def _listed(self, slot: Slot) -> Iterator[bytes]:
+        """The last few texts of a list of texts."""
+        for link in self._last(slot.digest, 4 * _CHECKED):
+            if link.domain is not Domain.TEXT:
+                return
+            yield bytes(link.item)
 
     def _channel(self, scope: RunScope, span: SeenSpan, slot: Slot) -> int:
         """A state channel as a node reads it: the write it equals, else all writes so far, else what it holds."""
@@ -258,7 +375,9 @@ class Values(Documents):
 
     def _member(self, scope: RunScope, span: SeenSpan, domain: Domain, item: Digest, whole: int | None = None) -> int:
         """The node of a list's item, or of a part of a value."""
-        known = self._item_node(scope, item)
+        if domain is Domain.VALUE and self._item_kind(item) == "message":
+            return self._message(scope, span, item, whole)
+        known = self._item_node(scope, item) if domain is not Domain.TEXT else None
         if known is not None:
             return known
         if domain is Domain.TEXT:
@@ -268,8 +387,6 @@ class Values(Documents):
         kind = self._item_kind(item)
         if kind == "document":
             return self._document(scope, item)[0] if whole is None else self._made_document(scope, span, item, whole)
-        if kind == "message":
-            return self._message(scope, span, item, whole)
         node, new = self._scoped(span.run, "value", domain, item)
         if new:
             self._parts(scope, span, node, Slot("", "value", int(domain), item), whole)
@@ -281,7 +398,10 @@ class Values(Documents):
         Lists, dicts and the like may be equal by chance: what `span` `made` is only what was seen inside it.
         """
         if slot.domain != Domain.TEXT:
-            known = self._item_node(scope, slot.digest)
+            if scope.is_doubtful(slot.digest, span):
+                return None
+            known = scope.find_item(slot.digest, span)
+            known = known if known is not None else self._item_node(scope, slot.digest)
             if known is not None:
                 return known
         found = scope.producers(slot.digest, span)

@@ -85,12 +85,12 @@ def test_a_message_is_known_by_its_long_id_although_it_was_cut(length: int, tmp_
     with traced(tmp_path):
         handbook = rows(2)
         clew.dataset("handbook", handbook)
-        answers = [AIMessage(prose(number), id=long(str(number), length)) for number in range(2)]
+        answers = [AIMessage(prose("same"), id=long(str(number), length)) for number in range(2)]
         with clew.run("ask") as run:
             for row, answer in zip(handbook, answers, strict=True):
                 [found] = Given(found=documents([row])).invoke("x")
                 Fake(reply=lambda messages, answer=answer: answer).invoke([HumanMessage(found.page_content)])
-            cut = AIMessage("(cut)", id=long("1", length))
+            cut = AIMessage(prose("same"), id=long("1", length), name="other")
             run.output(Fake(reply=lambda messages: prose("end")).invoke([cut, HumanMessage("Go on!")]).content)
         lineage = clew.why(run)
     assert used(lineage) == ["h1"]
@@ -116,7 +116,7 @@ def test_a_tools_result_is_known_by_the_long_id_of_its_call(length: int, tmp_pat
             Fake(reply=lambda messages: AIMessage("", tool_calls=calls)).invoke([HumanMessage("Well?")])
             results = [look_up.invoke(call) for call in calls]
             assert isinstance(results[1], ToolMessage)
-            cut = ToolMessage("(cut)", tool_call_id=results[1].tool_call_id)
+            cut = ToolMessage(results[1].content, name="other", tool_call_id=results[1].tool_call_id)
             run.output(Fake(reply=lambda messages: prose("end")).invoke([HumanMessage("Well?"), cut]).content)
         lineage = clew.why(run)
     assert used(lineage) == ["h1"]

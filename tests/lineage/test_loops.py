@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
 import pytest
 from langchain_core.messages import HumanMessage
@@ -20,6 +21,11 @@ class State(TypedDict, total=False):
     rounds: int
     draft: str
     answer: str
+
+
+class Kept(State, total=False):
+    best: str
+    history: Annotated[list[str], operator.add]
 
 
 def drafted(polished: bool) -> Lineage:
@@ -71,3 +77,33 @@ def test_without_a_state_that_tells_it_stays_open_which_of_two_calls_is_meant(tm
         lineage = clew.why(run)
     assert used(lineage) == []
     assert [count for count, _ in choices(lineage)] == [2]
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_of_two_channels_with_one_text_none_is_taken_for_the_one_that_was_read(tmp_path: Path, listed: bool) -> None:
+    with traced(tmp_path):
+        handbook = rows()
+        clew.dataset("handbook", handbook)
+
+        def draft(state: Kept) -> Kept:
+            rounds = state.get("rounds", 0)
+            found = Given(found=documents(handbook[rounds : rounds + 1])).invoke("Which is it?")
+            text = str(Fake(reply=lambda messages: SAME).invoke([HumanMessage(numbered(found))]).content)
+            return {"draft": text, "rounds": rounds + 1, **({"history": [text]} if listed else {})}
+
+        def judge(state: Kept) -> Kept:
+            return {"best": state["draft"]} if state["rounds"] == 1 and not listed else {}
+
+        def answer(state: Kept) -> Kept:
+            text = state["history"][0] if listed else state["best"]
+            return {"answer": str(Fake().invoke([HumanMessage(f"Polish: {text}")]).content)}
+
+        graph = StateGraph(Kept).add_node("draft", draft).add_node("judge", judge).add_node("answer", answer)
+        graph.add_edge(START, "draft").add_edge("draft", "judge").add_edge("answer", END)
+        graph.add_conditional_edges(
+            "judge", lambda state: "draft" if state["rounds"] < 3 else "answer", ["draft", "answer"]
+        )
+        graph.compile().invoke({"rounds": 0})
+        lineage = clew.why()
+    assert used(lineage) == []
+    assert [count for count, _ in choices(lineage)] == [3]

@@ -19,6 +19,7 @@ from clew.store.catalog import Evidence, Relation, Scope
 
 _pack = msgspec.msgpack.Encoder(enc_hook=bytes).encode
 _REMEMBERED = 400_000
+AGAIN = b"again."  # follows a span's number in the key of a value that the span met, and did not make
 _OUTPUT, _IN_RUN = b"ov"  # how the keys of values begin: what a span made, what a run met
 
 NODE = ("id", "key", "scope", "kind", "domain", "digest", "run", "role", "name", "detail")
@@ -45,7 +46,9 @@ _WHOLE = -1  # the start of an edge that is about no range of a text
 
 def output_of(key: bytes) -> int | None:
     """The span that made the value with this key, if that is what the key says."""
-    return int.from_bytes(key[1:9], "big") if len(key) != 32 and key[0] == _OUTPUT else None
+    if len(key) == 32 or key[0] != _OUTPUT or key[9:].startswith(AGAIN):
+        return None
+    return int.from_bytes(key[1:9], "big")
 
 
 class Rows:

@@ -15,6 +15,7 @@ from typing import Any
 from clew.lineage.content import content_text
 from clew.lineage.document import Documents
 from clew.lineage.piece import Piece
+from clew.lineage.rows import AGAIN
 from clew.lineage.scope import RunScope, SeenSpan
 from clew.lineage.search import SEARCHED_CHARS
 from clew.lineage.source import MINIMUM
@@ -95,7 +96,7 @@ class Values(Documents):
 
     def _another(self, span: SeenSpan, kind: str, domain: Domain, item: Digest) -> tuple[int, bool]:
         """The node of a value that was met before and is met in `span` as another."""
-        key = b"o" + span.node.to_bytes(8, "big") + b"again." + item.hex()[:24].encode() + b"\0"
+        key = b"o" + span.node.to_bytes(8, "big") + AGAIN + item.hex()[:24].encode() + b"\0"
         return self.rows.node(key, Scope.VALUE, kind, domain=int(domain), digest=item, run=span.run)
 
     def _differs(

@@ -272,7 +272,9 @@ class RunScope:
         all that was read and holds it agrees.
         """
         found = list(found)
-        for scope in self.around if len(found) > 1 else ():
+        if len(found) < 2:
+            return found
+        for scope in self.around:
             makers = scope.texts.get(text)
             inside = [one for one in found if one in scope.retrievals or (makers is not None and one in makers)]
             if inside:

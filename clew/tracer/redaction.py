@@ -113,7 +113,9 @@ class Redactor:
                 return tuple(parts) if isinstance(value, tuple) else parts
         if isinstance(value, (set, frozenset)):
             members = {self.named(name, part, _LISTS) for part in value}
-            return value if members == value else type(value)(members) if type(value) is frozenset else members
+            if members != value:
+                return frozenset(members) if isinstance(value, frozenset) else members
+            return value
         if isinstance(value, dict) and depth < _LISTS:
             fields = {key: self.named(name, part, depth + 1) for key, part in value.items()}
             if any(fields[key] is not part for key, part in value.items()):

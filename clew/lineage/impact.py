@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import msgspec
@@ -11,11 +11,11 @@ from sqlalchemy.engine import Connection
 
 from clew.lineage import target
 from clew.lineage.candidate import OWN_SOURCES, Joins
-from clew.lineage.closure import chunks, closure, edges_from
+from clew.lineage.closure import chunks, closure, edges_from, edges_to
 from clew.lineage.describe import Describer
 from clew.lineage.graph import Edge, Lineage, Node
 from clew.lineage.reader import StoreLike, reading
-from clew.lineage.walk import STRICT
+from clew.lineage.walk import STRICT, Walk
 from clew.lineage.why import run_node
 from clew.store import catalog
 from clew.store.catalog import Relation
@@ -37,24 +37,11 @@ def impact(of: Any, *, store: StoreLike = None, limit: int = LIMIT, after: str |
         return _impact(opened, connection, of, limit, after)
 
 
-def touched(store: Store, connection: Connection, starts: Iterable[int]) -> set[int]:
-    """Every node that came of `starts`, documents of the same text included."""
-    joins = _Forwards(store, connection)
-    reached: set[int] = set()
-    frontier = set(starts)
-    while frontier:
-        found = closure(connection, frontier, FORWARDS, forwards=True)
-        fresh = found - reached
-        reached |= found
-        frontier = joins.resolve(fresh) - reached
-    return reached
-
-
 def _impact(store: Store, connection: Connection, of: Any, limit: int, after: str | None) -> Lineage:
     found = target.find(connection, of)
     starts = _starts(connection, found)
-    reached = touched(store, connection, starts)
-    runs, following = _answers(connection, reached, limit, after)
+    reach = _Reach(store, connection, starts)
+    runs, following = _answers(reach, limit, after)
     describer = Describer(store, connection)
     nodes: dict[str, Node] = {}
     edges: list[Edge] = []
@@ -65,7 +52,7 @@ def _impact(store: Store, connection: Connection, of: Any, limit: int, after: st
         root = describer.node(found.number)
     nodes[root.id] = root
     kinds = ("row", "document", "chunk", "index", "model", "file", "dataset")
-    artifacts = _of_kinds(connection, reached, kinds, limit * 4)
+    artifacts = _of_kinds(connection, reach.certain, kinds, limit * 4)
     indexes = edges_from(connection, artifacts, (Relation.PART,))
     describer.load([*artifacts, *(row.dst for row in indexes)])
     for number in artifacts:
@@ -107,7 +94,7 @@ def _of_kinds(connection: Connection, numbers: set[int], kinds: tuple[str, ...],
     return found
 
 
-def _answers(connection: Connection, reached: set[int], limit: int, after: str | None) -> tuple[list[Any], str | None]:
+def _answers(reach: _Reach, limit: int, after: str | None) -> tuple[list[Any], str | None]:
     """Runs whose answer was reached, newest first; and the cursor of the next page."""
 
     table = catalog.run
@@ -121,8 +108,8 @@ def _answers(connection: Connection, reached: set[int], limit: int, after: str |
             sa.or_(table.c.started_ns < stamp, sa.and_(table.c.started_ns == stamp, table.c.id < number))
         )
     runs: list[Any] = []
-    for row in connection.execute(query):
-        if not row.answer or not reached.intersection(msgspec.msgpack.decode(row.answer)):
+    for row in reach.connection.execute(query).all():
+        if not row.answer or not reach.holds(msgspec.msgpack.decode(row.answer)):
             continue
         if len(runs) == limit:
             return runs, f"{runs[-1].started_ns}-{runs[-1].id}"
@@ -135,14 +122,14 @@ def runs_using(store: Store, connection: Connection, names: list[str]) -> set[st
 
     kept: set[str] | None = None
     for name in names:
-        reached = touched(store, connection, _starts(connection, target.find(connection, name)))
-        reached |= _code_runs(connection, reached)
+        reach = _Reach(store, connection, _starts(connection, target.find(connection, name)))
+        coded = _code_runs(connection, reach.certain)
         query = sa.select(catalog.run.c.run_id, catalog.run.c.answer).where(catalog.run.c.answer.isnot(None))
-        using = {
-            row.run_id.hex()
-            for row in connection.execute(query)
-            if reached.intersection(msgspec.msgpack.decode(row.answer))
-        }
+        using = set()
+        for row in connection.execute(query).all():
+            answer = msgspec.msgpack.decode(row.answer)
+            if not coded.isdisjoint(answer) or reach.holds(answer):
+                using.add(row.run_id.hex())
         kept = using if kept is None else kept & using
     return kept or set()
 
@@ -163,30 +150,58 @@ def _code_runs(connection: Connection, reached: set[int]) -> set[int]:
     return found
 
 
-class _Forwards:
-    """Joins forwards: documents without a source of their own that have the text of a source reached."""
+class _Reach:
+    """What came of `starts`, documents of the same text included.
 
-    def __init__(self, store: Store, connection: Connection) -> None:
+    `certain` is what did beyond doubt. A text that may be one of several is narrowed as seen from an answer, by the index
+    that answered or because the several are one row: an answer that such a text leads to is asked where it came from.
+    """
+
+    def __init__(self, store: Store, connection: Connection, starts: Iterable[int]) -> None:
         self.store = store
         self.connection = connection
-        self.done: set[int] = set()
+        self.starts = set(starts)
+        self.certain: set[int] = set()
+        self._doubtful: set[int] = set()
+        frontier = self.starts
+        while frontier:
+            found = closure(connection, frontier, FORWARDS, forwards=True) - self.certain
+            self.certain |= found
+            frontier = self._joined(found) - self.certain
+        frontier = self._choices(self.certain) - self.certain
+        while frontier:
+            found = closure(connection, frontier, FORWARDS, forwards=True) - self.certain - self._doubtful
+            self._doubtful |= found
+            frontier = self._choices(found) - self.certain - self._doubtful
 
-    def resolve(self, numbers: Iterable[int]) -> set[int]:
+    def holds(self, answer: Collection[int]) -> bool:
+        """Whether the nodes of an answer came of the starts."""
+        if not self.certain.isdisjoint(answer):
+            return True
+        return not self._doubtful.isdisjoint(answer) and not self.starts.isdisjoint(
+            Walk(self.store, self.connection, answer).strict
+        )
+
+    def _joined(self, numbers: Collection[int]) -> set[int]:
         """Documents that join one of `numbers` beyond doubt."""
+        choices = Joins(self.store, self.connection).resolve(self._alike(numbers), ())
+        return {choice.document for choice in choices if choice.source in self.certain}
+
+    def _choices(self, numbers: Collection[int]) -> set[int]:
+        """What may be one of `numbers`, among others."""
+        rows = edges_to(self.connection, numbers, (Relation.CANDIDATE,))
+        return {row.src for row in rows}.union(self._alike(numbers))
+
+    def _alike(self, numbers: Collection[int]) -> list[int]:
+        """Documents without a source of their own that have the text of one of `numbers`."""
+        leaf = catalog.leaf.c
         texts: dict[bytes, None] = {}
-        for part in chunks([one for one in numbers if one not in self.done]):
-            query = sa.select(catalog.leaf.c.text).where(catalog.leaf.c.node.in_(part))
+        for part in chunks(list(numbers)):
+            query = sa.select(leaf.text).where(leaf.node.in_(part))
             texts.update((text, None) for text in self.connection.execute(query).scalars())
-        self.done.update(numbers)
         others: set[int] = set()
-        for text in texts:
-            query = sa.select(catalog.leaf.c.node).where(catalog.leaf.c.text == text)
-            others.update(self.connection.execute(query).scalars())
-        others -= self.done
+        for keys in chunks(list(texts)):
+            others.update(self.connection.execute(sa.select(leaf.node).where(leaf.text.in_(keys))).scalars())
+        others.difference_update(self.certain, self._doubtful)
         sourced = {row.src for row in edges_from(self.connection, others, OWN_SOURCES)}
-        waiting = [one for one in others if one not in sourced]
-        joined = set()
-        for choice in Joins(self.store, self.connection).resolve(waiting, ()):
-            if choice.source is not None and choice.source in self.done:
-                joined.add(choice.document)
-        return joined
+        return [one for one in others if one not in sourced]

@@ -7,6 +7,7 @@ did not reach the answer, which was *considered*. Documents join what has the sa
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,9 +32,17 @@ class Walk:
         self.kinds: dict[int, str] = {}
         self.settled: set[tuple[int, int]] = set()  # choices that are none: a node, and where in its text
         self.strict = self._reach(starts, STRICT, set())
-        self.possible = self._reach(self.strict, WALKED, set(self.strict)) - self.strict
+
+    @cached_property
+    def possible(self) -> set[int]:
+        """What may have reached the answer."""
+        return self._reach(self.strict, WALKED, set(self.strict)) - self.strict
+
+    @cached_property
+    def considered(self) -> set[int]:
+        """What was retrieved for the answer and did not reach it."""
         known = self.strict | self.possible
-        self.considered = self._reach(self._retrieved() - known, STRICT, known) - known
+        return self._reach(self._retrieved() - known, STRICT, known) - known
 
     def _reach(self, starts: Iterable[int], relations: Collection[Relation], known: set[int]) -> set[int]:
         reached: set[int] = set()

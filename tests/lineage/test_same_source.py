@@ -32,8 +32,10 @@ def test_a_document_made_anew_by_a_reranker_is_the_row_that_it_was(tmp_path: Pat
             kept = rerank("which desk", Given(found=documents(handbook[:3])).invoke("which desk"))[:1]
             run.output(ask(f"Answer from: {kept[0].page_content}"))
         lineage = clew.why(run)
+        touched = [run.id in clew.impact(f"dataset/handbook@1[{row}]").nodes for row in range(3)]
     assert used(lineage) == ["h2"]
     assert choices(lineage) == []
+    assert touched == [False, False, True]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ import re
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from types import FrameType
 from typing import Any
 
+from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 from langchain_core.messages import BaseMessage
 from langgraph.callbacks import GraphCallbackHandler, GraphInterruptEvent, GraphResumeEvent
 from langgraph.errors import GraphBubbleUp, ParentCommand
@@ -19,7 +21,8 @@ from langgraph.types import Command, Send
 
 from clew.integrations.langchain import context, open_runs, payload
 from clew.integrations.langchain.callback import Kind, LangChainObserver
-from clew.tracer.capture import Clean, Given
+from clew.tracer.capture import Given
+from clew.tracer.gate import Clean, Fixed
 from clew.tracer.init import Tracer
 from clew.tracer.span import OpenSpan
 
@@ -27,7 +30,16 @@ _REMEMBERED = 10_000
 _DATA = frozenset((str, int, float, bool, bytes, dict, type(None)))
 _TASK_ID = re.compile(r":([^:|]*)(?=\||$)")  # of "outer:id|1|inner:id"
 _NEARBY = 8  # frames between a graph and its handlers: managers and event loops of callbacks
-_STREAM, _ASTREAM = (inspect.unwrap(method).__code__ for method in (Pregel.stream, Pregel.astream))
+_STARTER = 2  # frames between the manager that is told of a start and who tells it
+_STREAM, _ASTREAM, _STARTED, _ASTARTED = (
+    inspect.unwrap(method).__code__
+    for method in (
+        Pregel.stream,
+        Pregel.astream,
+        CallbackManager.on_chain_start,
+        AsyncCallbackManager.on_chain_start,
+    )
+)
 
 
 class LangGraphObserver(LangChainObserver, GraphCallbackHandler):
@@ -42,19 +54,16 @@ class LangGraphObserver(LangChainObserver, GraphCallbackHandler):
     def chain(self, name: str, inputs: Any, metadata: dict[str, Any], parent: OpenSpan | None) -> Kind:
         namespace = metadata.get("langgraph_checkpoint_ns")
         if name == metadata.get("langgraph_node") and (parent is None or parent.facts.get("namespace") != namespace):
-            path, index = _path(tuple(metadata.get("langgraph_path") or ()))
-            attributes = {
-                "langgraph.step": metadata.get("langgraph_step"),
-                "langgraph.triggers": list(metadata.get("langgraph_triggers") or ()),
-                "langgraph.path": path,
-            }
+            step, triggers = metadata.get("langgraph_step"), metadata.get("langgraph_triggers") or ()
+            fixed, index = _task(step, tuple(triggers), tuple(metadata.get("langgraph_path") or ()))
+            attributes: dict[str, Any] = {}
             if namespace:
                 attributes["langgraph.checkpoint_ns"] = Clean(namespace)
                 *above, own = _TASK_ID.findall(namespace) or [""]
                 attributes["graph.node.id"] = Clean(own)
                 if above:
                     attributes["graph.node.parent_id"] = Clean(above[-1])
-            return Kind("node", _read(inputs), attributes, None if index is None else f"{name}[{index}]")
+            return Kind("node", _read(inputs), attributes, None if index is None else f"{name}[{index}]", fixed)
         if "ls_integration" in metadata and _called_by_graph():
             return Kind("workflow", _graph_inputs(inputs), {})
         return Kind("chain", _read(inputs), {})
@@ -186,13 +195,15 @@ def _trigger(node: OpenSpan, graph: OpenSpan, task: str, triggers: Iterable[str]
     """
     step = node.facts["step"]
     ran: dict[int, dict[str, tuple[str, bytes, bytes]]] = graph.facts.setdefault("ran", {})
-    joined = {name for one in triggers if one.startswith("join:") for name in one.split(":")[1].split("+")}
-    steps = sorted(one for one in list(ran) if one < step)
+    joins = [one for one in triggers if one.startswith("join:")]
+    joined = {name for one in joins for name in one.split(":")[1].split("+")} if joins else None
     if joined:
+        steps = sorted(one for one in list(ran) if one < step)
         latest = {one[0]: one for number in steps for one in ran[number].values() if one[0] in joined}
         found = list(latest.values())
     else:
-        found = list(ran[steps[-1]].values()) if steps else []
+        last = step - 1 if step - 1 in ran else max((one for one in list(ran) if one < step), default=None)
+        found = list(ran[last].values()) if last is not None else []
     for _, trace_id, span_id in found:
         node.link(trace_id, span_id, "triggered_by" if joined or len(found) == 1 else "triggered_by_one_of")
     ran.setdefault(step, {})[task] = (node.name, node.trace_id, node.span_id)  # of the last attempt
@@ -200,22 +211,23 @@ def _trigger(node: OpenSpan, graph: OpenSpan, task: str, triggers: Iterable[str]
 
 def _called_by_graph() -> bool:
     """Whether the event came straight from a graph's `stream` or `astream`: nothing in the event itself tells."""
-    frame = sys._getframe(3)
-    for _ in range(_NEARBY):
+    frame: FrameType | None = sys._getframe(3)
+    left = _NEARBY
+    while frame is not None and left:
         code = frame.f_code
         if code is _STREAM or code is _ASTREAM:  # not a set: hashing a code object costs more than the walk
             return True
-        if frame.f_back is None:
-            return False
+        left = _STARTER if code is _STARTED or code is _ASTARTED else left - 1
         frame = frame.f_back
     return False
 
 
 @functools.lru_cache(maxsize=4096)
-def _path(path: tuple[Any, ...]) -> tuple[str, int | None]:
-    """A task's path as text, and the index of a `Send` or of a call: `("__pregel_push", ..., index, is_call)`."""
+def _task(step: Any, triggers: tuple[Any, ...], path: tuple[Any, ...]) -> tuple[Fixed, int | None]:
+    """A task's attributes, and the index of a `Send` or of a call: `("__pregel_push", ..., index, is_call)`."""
     sent = bool(path) and path[0] == "__pregel_push"
-    return _path_text(path), next((part for part in reversed(path) if sent and part.__class__ is int), None)
+    attributes = {"langgraph.step": step, "langgraph.triggers": list(triggers), "langgraph.path": _path_text(path)}
+    return Fixed(attributes), next((part for part in reversed(path) if sent and part.__class__ is int), None)
 
 
 def _path_text(path: tuple[Any, ...]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Row
 from clew.store import catalog
 from clew.store.catalog import Relation
 
+T = TypeVar("T")
 _CHUNK = 500
 
 
@@ -72,7 +73,7 @@ def _edges(
     return found
 
 
-def chunks(values: Sequence[int], size: int = _CHUNK) -> Iterable[Sequence[int]]:
+def chunks(values: Sequence[T], size: int = _CHUNK) -> Iterable[Sequence[T]]:
     """`values` in parts that fit in one statement."""
     for start in range(0, len(values), size):
         yield values[start : start + size]

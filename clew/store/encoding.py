@@ -19,6 +19,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import marshal
 import math
 import pathlib
 import types
@@ -47,6 +48,8 @@ _pack = msgspec.msgpack.Encoder(order="sorted").encode
 
 _items: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {}
 _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1
+_SMALL_BYTES = 256
+_SMALL_DEPTH = 8  # from here no dict of that size, 5 bytes for each list in it, nests too deeply
 
 
 def _extension(code: int, content: bytes) -> msgspec.msgpack.Ext:  # msgspec takes exact ints only
@@ -196,6 +199,8 @@ class _Walk:
                     part: Any = clean[value] if value in clean else self.text(value)
                 elif cls in _ITSELF or (cls is int and _MIN_INT <= value <= _MAX_INT):
                     part = value
+                elif cls is dict and depth < _SMALL_DEPTH and not self.strict and name in innocent:
+                    part = self.small(value, depth)
                 else:
                     if name not in innocent and cls not in _LEAVES:
                         value = sink.named(name, value)
@@ -204,6 +209,27 @@ class _Walk:
         except _NoForm as error:
             raise error.inside(name) from None
         return found
+
+    def small(self, value: dict[Any, Any], depth: int) -> Any:
+        """A dict under a name. Messages hold the same small ones again and again: one that was met is not walked."""
+        try:
+            marshalled = marshal.dumps(value, 2)  # equal for equal values of the same types; never read back
+        except ValueError:
+            return self.plain(value, depth)
+        if len(marshalled) > _SMALL_BYTES:
+            return self.plain(value, depth)
+        sink, before = self.sink, self.parts
+        if (known := sink.packed(marshalled)) is not None and before + known[1] <= MAX_PARTS:
+            self.parts += known[1]
+            return known[0]
+        packed = _pack(self.plain(value, depth))
+        try:  # whether nothing of it was changed, is stored elsewhere or became an extension
+            same = packed == _pack(value) and marshalled == marshal.dumps(value, 2)
+        except Exception:  # it holds what MessagePack has no type for
+            same = False
+        if same:
+            sink.keep_packed(marshalled, (msgspec.Raw(packed), self.parts - before))
+        return msgspec.Raw(packed)
 
     def unknown(self, value: Any, why: str = "has no canonical form") -> Any:
         if self.strict:

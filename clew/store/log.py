@@ -56,7 +56,6 @@ class Log:
         that it interrupted, which writes them before it returns; the offset is then -1.
         """
         data = frames[0] if len(frames) == 1 else b"".join(frames)
-        now = time.monotonic()
         gone = None
         with self._lock:
             if self._writing:
@@ -64,32 +63,28 @@ class Log:
                 return -1
             self._writing = True
             try:
-                if now - self._looked >= LOOK_SECONDS:
+                if (now := time.monotonic()) - self._looked >= LOOK_SECONDS:
                     self._looked = now
                     gone = self._gone()
-                offset = self._write(data)
-                while self._interrupting:
-                    self._write(self._interrupting.pop(0))
+                if self._fd < 0 or self.size > ROLL_BYTES:
+                    self._open()
+                offset = self.size
+                try:
+                    written = os.write(self._fd, data)
+                except OSError as error:
+                    self._cut(offset)
+                    raise StoreUnwritable(f"{self.stem}: {error.strerror}") from error
+                if written != len(data):  # no space for all of it
+                    self._cut(offset)
+                    raise StoreUnwritable(f"{self.stem}: only {written} of {len(data)} bytes could be written")
+                self.size = offset + written
+                self.appended += 1
             finally:
                 self._writing = False
+            while self._interrupting:
+                self.append([self._interrupting.pop(0)])
         if gone is not None:
             self.removed(gone)
-        return offset
-
-    def _write(self, data: bytes) -> int:
-        if self._fd < 0 or self.size > ROLL_BYTES:
-            self._open()
-        offset = self.size
-        try:
-            written = os.write(self._fd, data)
-        except OSError as error:
-            self._cut(offset)
-            raise StoreUnwritable(f"{self.stem}: {error.strerror}") from error
-        if written != len(data):  # no space for all of it
-            self._cut(offset)
-            raise StoreUnwritable(f"{self.stem}: only {written} of {len(data)} bytes could be written")
-        self.size = offset + written
-        self.appended += 1
         return offset
 
     def append_record(self, entry: msgspec.Struct) -> int:

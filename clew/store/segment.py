@@ -31,6 +31,7 @@ MAGIC = b"clewlog1"
 SEALED_MAGIC = b"clewzlg1"
 OPEN_SUFFIX, SEALED_SUFFIX = ".log", ".zlog"
 FRAME = struct.Struct("<IIBB")
+_pack = FRAME.pack
 _TABLE = struct.Struct("<QQ")  # logical offset, file offset of a block
 _FOOTER = struct.Struct("<QQQ8s")  # table offset, blocks, logical size, magic
 _FRAME_HERE = re.compile(rb"(?s)(?=.{8}[\x00-\x20]\x01)")  # what may be a frame: any length and crc, type, version
@@ -51,8 +52,9 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
 def frame_bytes(kind: int, payload: bytes, version: int = 1) -> bytes:
     """A record framed for the log."""
-    crc = zlib.crc32(payload, _HEAD_CRC[kind]) if version == 1 else _crc(payload, kind, version)
-    return FRAME.pack(len(payload), crc, kind, version) + payload
+    if version == 1:
+        return _pack(len(payload), zlib.crc32(payload, _HEAD_CRC[kind]), kind, 1) + payload
+    return _pack(len(payload), _crc(payload, kind, version), kind, version) + payload
 
 
 def _crc(payload: bytes, kind: int, version: int) -> int:

@@ -6,7 +6,12 @@ from collections.abc import Container, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
+import msgspec
+
 from clew.store.digest import Digest, Domain, digest, text_bytes
+
+Packed = tuple[msgspec.Raw, int]
+"""A value's encoding, and how many containers it is of."""
 
 
 class Sink(Protocol):
@@ -38,6 +43,12 @@ class Sink(Protocol):
     def item(self, kind: str, value: Any, encoded: bytes, complete: bool) -> bytes:
         """A document or message whose own encoding is `encoded`; `complete`: with no opaque marker in it."""
 
+    def packed(self, marshalled: bytes) -> Packed | None:
+        """A small dict of plain values that was met before."""
+
+    def keep_packed(self, marshalled: bytes, packed: Packed) -> None:
+        """One in which nothing was changed, and of which nothing is stored elsewhere."""
+
     def seen(self, value: Any) -> bytes | None:
         """The digest of this very item if it was met before and has not changed since; saves walking it again."""
 
@@ -65,6 +76,12 @@ class Digester:
 
     def item(self, kind: str, value: Any, encoded: bytes, complete: bool) -> Digest:
         return digest(Domain.VALUE, encoded)
+
+    def packed(self, marshalled: bytes) -> Packed | None:
+        return None
+
+    def keep_packed(self, marshalled: bytes, packed: Packed) -> None:
+        pass
 
     def seen(self, value: Any) -> Digest | None:
         return None

@@ -49,7 +49,7 @@ def artifact(kind: str, value: Any, name: str | None = None) -> Named:
     if tracer is None:
         return Named(kind, None, name, None)
     name = tracer.gate.name(name) if name is not None else None
-    batch = tracer.gate.batch()
+    batch = Batch(tracer.gate)
     around = context.enclosing()
     run_id = around.run.run_id if around is not None else tracer.process_id
     path = _path(value)

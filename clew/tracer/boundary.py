@@ -12,6 +12,7 @@ for executors that copy no context, and is never held over a `yield`.
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
@@ -25,6 +26,7 @@ from clew.tracer.span import OpenSpan
 
 T = TypeVar("T")
 _OPEN = otel_context.create_key("clew-boundary")
+_ASKED = operator.attrgetter("role", "digest")
 _open_calls: set[tuple[str, int, object]] = set()
 MISSING = object()
 
@@ -292,7 +294,7 @@ def begin(call: Call) -> init.Tracer | None:
 def _count(call: Call) -> None:
     """How many identical requests this span path saw before this one in the run."""
     assert call.span is not None
-    key = (call.span.path, call.operation, *[part for slot in call.span.slots for part in (slot.role, slot.digest)])
+    key = (call.span.path, call.operation, *map(_ASKED, call.span.slots))
     call.occurrence = next(call.span.run.calls.setdefault(key, itertools.count()))  # one step: branches run in threads
     if call.occurrence:
         call.span.attributes({"clew.occurrence": call.occurrence})
@@ -307,10 +309,12 @@ def _serve(tracer: init.Tracer, call: Call) -> Any:
 def _enter(call: Call) -> Any:
     here = otel_context.get_current()
     opened: tuple[Any, ...] = here.get(_OPEN) or ()  # type: ignore[assignment]
-    inner = Context({**here, _OPEN: (*opened, call.key)})
+    opened = (*opened, call.key)
     if call.run_key is not None:
         _open_calls.add(call.key)
-    return otel_context.attach(context.entered(call.span, inner) if call.span is not None else inner)
+    if call.span is None:
+        return otel_context.attach(Context({**here, _OPEN: opened}))
+    return otel_context.attach(context.entered(call.span, {_OPEN: opened}))
 
 
 def _leave(call: Call, token: Any) -> None:

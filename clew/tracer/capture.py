@@ -1,149 +1,40 @@
-"""Capture: the one gate through which content becomes artifacts. It redacts, then digests, then stores.
+"""Capture: how content becomes artifacts. It is redacted, then digested, then stored.
 
 A `Batch` collects what one event brings (texts, values, links of lists, and the event's own record) and the gate writes
-it with one append. What was written is remembered, so that a text met again costs one dictionary lookup.
+it with one append.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
 from clew.store import blob, chain, decoding, encoding
 from clew.store.digest import Digest, Domain, raw_digest, storable, text_bytes
-from clew.store.log import Log, blob_frame, framed
+from clew.store.log import blob_frame, framed
 from clew.store.record import Artifact, Slot
+from clew.store.sink import Packed
 from clew.store.vocabulary import is_content
 from clew.tracer import chunks
-from clew.tracer.credential import names_a_secret
-from clew.tracer.memo import ItemMemo, ListMemo, Look
-from clew.tracer.secret import SecretRegistry
+from clew.tracer.gate import REMEMBERED, Clean, Fixed, Gate, News
+from clew.tracer.memo import Look
 
 Given = tuple[Any, ...]  # (role, kind, value[, name[, info]])
 
-_MEMO_CHARS = 64 << 20
 _LISTS = 4
-_NAMES = 8192
-_KNOWN = 1 << 19
 _CONTENT = (Domain.TEXT, Domain.VALUE, Domain.BYTES, Domain.TENSOR)
-
-
-class Clean(str):
-    """An attribute's text that a framework or clew made itself, such as a task id: there is nothing to redact in it."""
-
-    __slots__ = ()
-
-
-class Cleaner(Protocol):
-    """What redacts (redaction.Redactor)."""
-
-    @property
-    def secrets(self) -> SecretRegistry: ...
-    def text(self, text: str) -> str: ...
-    def named(self, name: str, value: Any) -> Any: ...
-    def data(self, data: bytes) -> bytes: ...
-    def after_fork(self) -> None: ...
-
-
-class Gate:
-    """The gate of one process. `content=False` keeps digests and structure, and stores no content."""
-
-    def __init__(self, log: Log, cleaner: Cleaner, blob_folder: Path, *, content: bool = True) -> None:
-        self.log = log
-        self.cleaner = cleaner
-        self.blob_folder = blob_folder
-        self.content = content
-        self.known: set[bytes] = set()
-        self.texts: dict[str, bytes] = {}
-        self.text_chars = 0
-        self.inlines: dict[str, str] = {}
-        self.clean_lists: set[tuple[Any, ...]] = set()
-        self.names: dict[str, str] = {}
-        self.innocent: set[str] = set()  # names that do not say that what stands under them is secret
-        self.keys: dict[Any, str] = {}  # of attributes that say neither that nor that they are content
-        self.items = ItemMemo()
-        self.lists = ListMemo(self.items)
-        self.links: dict[bytes, bytes] = {}
-        self.secrets = cleaner.secrets
-        self.version = self.secrets.version  # of the secrets, when what is remembered was found clean
-        self.rested = True  # nothing was written since it was set
-        self._written: Callable[[], None] = lambda: None
-
-    def tell(self, written: Callable[[], None]) -> None:
-        """Call `written` at the next write, and at the first one after each time that `rested` is set."""
-        self._written = written
-        self.rested = True
-
-    def batch(self) -> Batch:
-        """An empty batch."""
-        return Batch(self)
-
-    def refresh(self) -> None:
-        """Forget what was found clean: there are new secrets, and it may hold them."""
-        self.version = self.secrets.version
-        self.forget()
-
-    def name(self, name: str) -> str:
-        """A name of a span, run, session or artifact as it may be stored and shown: redacted, printable."""
-        names = self.names
-        if name in names:
-            return names[name]
-        if len(names) >= _NAMES:
-            names = self.names = {}  # not cleared: other threads are looking there
-        names[name] = clean = storable(self.cleaner.text(name))
-        return clean
-
-    def named(self, name: str, value: Any) -> Any:
-        """`value` as it may go on where it stands under `name`: a name can say that it is secret."""
-        if names_a_secret(name):
-            return self.cleaner.named(name, value)
-        if len(self.innocent) >= _NAMES:
-            self.innocent.clear()
-            self.keys.clear()
-        self.innocent.add(name)
-        return value
-
-    def forget(self) -> None:
-        """Forget what was written (after a fork, or when the log was lost): it will be written again."""
-        self.known, self.texts, self.inlines, self.items, self.links = set(), {}, {}, ItemMemo(), {}
-        self.names, self.keys, self.clean_lists = {}, {}, set()
-        self.lists = ListMemo(self.items)
-        self.text_chars = 0
-
-    def commit(self, batch: Batch) -> None:
-        """Write a batch. Raises StoreUnwritable; then nothing of it counts as written."""
-        if not batch.frames:
-            return
-        self.log.append(batch.frames)
-        if batch.fresh:
-            if len(self.known) > _KNOWN:
-                self.forget()
-            self.known |= batch.fresh
-            for text, name in batch.texts:
-                self.text_chars += len(text)
-                if self.text_chars > _MEMO_CHARS:
-                    self.texts, self.text_chars = {}, len(text)
-                self.texts[text] = name
-            if len(self.links) > _KNOWN:
-                self.links = {}
-            self.links.update(batch.links)
-        for look, name in batch.items:
-            self.items.keep(look, name)
-        batch.frames = []
-        if self.rested:
-            self.rested = False
-            self._written()
 
 
 class Batch:
     """What one event brings. It is the `encoding.Sink` of the event's values. For one thread."""
 
+    news: News | None = None  # most bring none
     complete = True  # nothing of it was captured as an opaque marker
     depth = 0  # lists around the list that is being captured
     _asked: Any = None  # a value of which the gate does not know this very object
+    _seen: Any = None  # nor any like it
     _look: Look | None = None  # at the last one of which it knows no like
 
     def __init__(self, gate: Gate) -> None:
@@ -152,11 +43,7 @@ class Batch:
         self.gate = gate
         self.content = gate.content  # False: digests of what comes next, and not the content itself
         self.frames: list[bytes] = []
-        self.fresh: set[bytes] = set()
-        self.texts: list[tuple[str, bytes]] = []
-        self.items: list[tuple[Look, bytes]] = []
         self.clean, self.innocent = gate.inlines, gate.innocent
-        self.links: dict[bytes, bytes] = {}
 
     # -- encoding.Sink
 
@@ -169,7 +56,7 @@ class Batch:
         name = raw_digest(Domain.TEXT, data)
         self.put(Domain.TEXT, name, data)
         if self.content is self.gate.content:
-            self.texts.append((text, name))
+            self._news().texts.append((text, name))
         return name
 
     def inline(self, text: str) -> str:
@@ -178,7 +65,7 @@ class Batch:
         clean = self.gate.cleaner.text(text)
         if len(text) < encoding.REFERENCE_CHARS:
             memo = self.gate.inlines
-            if len(memo) >= _NAMES:
+            if len(memo) >= REMEMBERED:
                 memo = self.gate.inlines = {}  # not cleared: others are looking there
             memo[text] = clean
         return clean
@@ -203,12 +90,15 @@ class Batch:
         name = raw_digest(Domain.VALUE, encoded)
         self.put(Domain.VALUE, name, encoded)
         if look is not None:
-            self.items.append((look, name))
+            self._news().items.append((look, name))
         if not self.content and kind == "document":
             self._skeleton(value, name)
         return name
 
     def seen(self, value: Any) -> bytes | None:
+        if value is self._seen:  # just now; it is about to be encoded
+            self._seen = None
+            return None
         items = self.gate.items
         known = items.of(value) if value is not self._asked else None
         if known is None:
@@ -217,6 +107,14 @@ class Batch:
             self._look = look if known is None else None
         return known
 
+    def packed(self, marshalled: bytes) -> Packed | None:
+        return self.gate.packed.get(marshalled)
+
+    def keep_packed(self, marshalled: bytes, packed: Packed) -> None:
+        if len(self.gate.packed) >= REMEMBERED:
+            self.gate.packed = {}
+        self.gate.packed[marshalled] = packed
+
     def _skeleton(self, value: Any, name: bytes) -> None:
         """Without content, the join of a document to its text still needs both digests."""
         decoded = encoding.item_fields(value)
@@ -224,13 +122,29 @@ class Batch:
         facts = {"text": self.text(text), "id": self.inline(own_id)}
         self.record(Artifact("document", Domain.VALUE, name, b"", None, facts))
 
+    def learn(self, news: News | None) -> None:
+        """Take over what another batch brings, save what is to be written."""
+        if news is not None:
+            own = self.news or self._news()
+            own.texts += news.texts
+            own.items += news.items
+            own.links |= news.links
+
+    def _news(self) -> News:
+        if self.news is None:
+            self.news = News()
+        return self.news
+
     def put(self, domain: Domain, name: bytes, data: bytes) -> None:
         """Content that is to be written, if it is not yet."""
-        if name in self.gate.known or name in self.fresh:
+        if name in self.gate.known:
+            return
+        news = self.news or self._news()
+        if name in news.fresh:
             return
         if not self.content and domain in _CONTENT:
             return
-        self.fresh.add(name)
+        news.fresh.add(name)
         if len(data) > blob.FILE_BYTES:
             self._look = None  # other threads run while a file is written: what is being read may change, and back
             blob.write_file(self.gate.blob_folder, domain, Digest(name), data)
@@ -257,8 +171,10 @@ class Batch:
         if known is not None:
             return _VALUE, known
         self._asked = value
-        if cls in items.classes and (known := self.seen(value)) is not None:
-            return _VALUE, known
+        if cls in items.classes:
+            if (known := self.seen(value)) is not None:
+                return _VALUE, known
+            self._seen = value
         encoded, complete = encoding.encode_capture(value, self)
         if not complete:
             self.complete = False
@@ -287,12 +203,18 @@ class Batch:
             values = list(values)
         if not values:
             return _EMPTY
-        gate, own = self.gate, self.links
+        gate = self.gate
+        if len(values) == 1:
+            value = values[0]
+            if type(value) is str:
+                return self._link(_EMPTY, _TEXT, gate.texts.get(value) or self.text(value))
+            domain, item = self._item(value)
+            return self._link(_EMPTY, domain, item)
         if (known := gate.lists.of(values)) is not None:
             return known
         look = gate.lists.look(values)
         parts = values
-        if len(values) > 1 and not _JOINABLE.isdisjoint(map(type, values)):
+        if not _JOINABLE.isdisjoint(map(type, values)):
             parts = self._joined(values)
         seen, texts, written = gate.items.of, gate.texts, gate.links
         current = _EMPTY
@@ -302,26 +224,38 @@ class Batch:
             elif (known := seen(value)) is not None:
                 domain, item = _VALUE, known
             else:
-                self.depth += 1
-                try:
-                    domain, item = self._part(value)
-                finally:
-                    self.depth -= 1
+                domain, item = self._item(value)
                 look = None
             step = current + item
             if step in written:
                 current = written[step]
-                continue
-            look = None  # it is remembered when all of it is in the log
-            if step in own:
-                current = own[step]
             else:
-                data = chain.link_bytes(current, domain, item)
-                current = own[step] = raw_digest(_CHAIN, data)
-                self.put(_CHAIN, current, data)
+                current = self._link(current, domain, item)
+                look = None  # it is remembered when all of it is in the log
         if look is not None and parts is values:
             gate.lists.keep(look, current)
         return current
+
+    def _item(self, value: Any) -> tuple[Domain, bytes]:
+        """The digest of what stands in a list."""
+        self.depth += 1
+        try:
+            return self._part(value)
+        finally:
+            self.depth -= 1
+
+    def _link(self, before: bytes, domain: Domain, item: bytes) -> bytes:
+        """The digest of a list and one more item."""
+        step = before + item
+        if (known := self.gate.links.get(step)) is not None:
+            return known
+        links = (self.news or self._news()).links
+        if step in links:
+            return links[step]
+        data = chain.link_bytes(before, domain, item)
+        name = links[step] = raw_digest(_CHAIN, data)
+        self.put(_CHAIN, name, data)
+        return name
 
     def slot(self, given: Given) -> Slot:
         """A slot of a span from (role, kind, value[, name[, info]])."""
@@ -348,7 +282,25 @@ class Batch:
 
     def slots(self, given: Iterable[Given]) -> list[Slot]:
         """Slots of a span."""
-        return [self.slot(one) for one in given]
+        gate = self.gate
+        known, innocent = gate.slots, gate.innocent
+        found: list[Slot] = []
+        for one in given:
+            if len(one) == 3:
+                role, kind, value = one
+                cls = type(value)
+                if cls is str:
+                    if (slot := known.get(one)) is None:
+                        slot = self.slot(one)
+                        if value in gate.texts and slot.digest in gate.known:
+                            gate.keep(one, slot)
+                    found.append(slot)
+                    continue
+                if cls is list and role in innocent:
+                    found.append(Slot(role, kind, _CHAIN_NUMBER, self.chain(value)))
+                    continue
+            found.append(self.slot(one))
+        return found
 
     def attributes(self, values: dict[str, Any]) -> dict[str, Any]:
         """Attributes as they may be stored: texts redacted, anything but plain values as text."""
@@ -369,6 +321,18 @@ class Batch:
                 clean[name] = str.__str__(value)
             else:
                 clean[name] = self.plain(value)
+        return clean
+
+    def fixed(self, values: Fixed) -> dict[str, Any]:
+        """As `attributes`. Whoever gets it changes nothing in it."""
+        gate = self.gate
+        if (known := gate.fixed.get(id(values))) is not None:
+            return known[1]
+        clean = self.attributes(values)
+        if self.content is gate.content:
+            if len(gate.fixed) >= REMEMBERED:
+                gate.fixed = {}
+            gate.fixed[id(values)] = values, clean
         return clean
 
     def _attribute(self, key: Any, value: Any) -> tuple[str, Any]:
@@ -428,6 +392,7 @@ class Batch:
 
 _TEXT, _VALUE, _CHAIN = Domain.TEXT, Domain.VALUE, Domain.CHAIN  # an enum's members cost a lookup each time
 _NUMBER = {domain: int(domain) for domain in Domain}
+_CHAIN_NUMBER = int(Domain.CHAIN)
 _ITEM_HEAD = bytes((0xC7, 32, int(decoding.Code.ITEM)))
 _ITEM_BYTES = 35
 _EMPTY = bytes(chain.EMPTY)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
@@ -42,10 +43,9 @@ def parent_here(owner: OpenSpan | None) -> trace.Span:
     return current if current.get_span_context().is_valid else owner.otel
 
 
-def entered(span: OpenSpan, base: Mapping[str, object] | None = None) -> Context:
-    """A context in which `span` is current."""
-    here = otel_context.get_current() if base is None else base
-    return Context({**here, _KEY: span, _CURRENT: span.otel})
+def entered(span: OpenSpan, more: Mapping[str, object] = MappingProxyType({})) -> Context:
+    """A context in which `span` is current, and what else is to be."""
+    return Context({**otel_context.get_current(), **more, _KEY: span, _CURRENT: span.otel})
 
 
 @contextmanager

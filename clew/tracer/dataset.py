@@ -79,7 +79,7 @@ class Dataset:
         make_id = _getter(key, "id") if key is not None else None
         tracer = init.active()
         pairs: list[tuple[bytes, bytes, int | None, int | None]] = []
-        batch = tracer.gate.batch() if tracer is not None and self.digest is not None else None
+        batch = Batch(tracer.gate) if tracer is not None and self.digest is not None else None
 
         def declare() -> None:
             nonlocal batch
@@ -93,7 +93,7 @@ class Dataset:
             except Exception as error:
                 tracer.faults.add("documents of a dataset", error)
             pairs.clear()
-            batch = tracer.gate.batch()
+            batch = Batch(tracer.gate)
 
         try:
             for position, row in enumerate(self.rows):
@@ -169,7 +169,7 @@ def dataset(
 
 def _store(tracer: init.Tracer, made: Dataset, content: str, where: str | None, files: bool) -> None:
     rows = made.rows
-    copied, batch = 0, tracer.gate.batch()
+    copied, batch = 0, Batch(tracer.gate)
     leaves: list[list[bytes]] = []
     for row in rows:
         if content == "digest":

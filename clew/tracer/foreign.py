@@ -11,6 +11,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from clew.store.record import SpanEnd, SpanStart
 from clew.tracer import context
+from clew.tracer.capture import Batch
 
 if TYPE_CHECKING:
     from clew.tracer.init import Tracer
@@ -69,7 +70,7 @@ class ForeignSpans:
         run = owner.run if owner is not None else tracer.process_run
         ids = span.get_span_context()
         assert ids is not None
-        batch = tracer.gate.batch()
+        batch = Batch(tracer.gate)
         scope = span.instrumentation_scope
         attributes = dict(span.attributes or {})
         name = batch.gate.name(str(span.name))
@@ -94,7 +95,7 @@ class ForeignSpans:
         """Log that it ended, with what it carried."""
         ids = span.get_span_context()
         assert ids is not None
-        batch = self._tracer.gate.batch()
+        batch = Batch(self._tracer.gate)
         attributes = batch.attributes(dict(span.attributes or {}))
         status = "error" if span.status.status_code is StatusCode.ERROR else "ok"
         if span.status.description:

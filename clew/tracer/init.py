@@ -20,9 +20,9 @@ from clew.store.folder import Folder, writing_to
 from clew.store.identifier import uuid7
 from clew.store.log import Log
 from clew.store.record import Lost
-from clew.tracer.capture import Gate
 from clew.tracer.fault import Faults
 from clew.tracer.foreign import ForeignSpans
+from clew.tracer.gate import Gate
 from clew.tracer.indexing import BackgroundIndexing
 from clew.tracer.process import Reproducibility, process_name
 from clew.tracer.redaction import Redactor

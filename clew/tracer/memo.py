@@ -5,18 +5,17 @@ anew each time. Only items of Python's own plain values are remembered, and an i
 False, and a list is no tuple.
 
 What `marshal` writes of a value is its content: equal for equal values of the same types, and never read back. It takes
-whatever has a buffer for bytes, so nothing with bytes in it is remembered. An item that is met again is as it was if its
-fields are the very same objects, and those of them that can change have the content they had. So is a list; every node
-of a graph is told the state's lists again.
+whatever has a buffer for bytes, so nothing with bytes in it is remembered. Of a long item, which is not written again
+each time that it is met, the fields must be the very same objects, and those that can change have the content they had.
+Lists of items are remembered as well: every node of a graph is told the state's lists again.
 """
 
 from __future__ import annotations
 
 import marshal
-import sys
 import weakref
 from collections.abc import Callable
-from itertools import chain, compress, repeat
+from itertools import compress, repeat
 from operator import attrgetter, is_, not_
 from typing import Any
 
@@ -26,9 +25,9 @@ from clew.store.digest import Domain, raw_digest
 
 _EXTRA = "__pydantic_extra__"
 _CONTENT_BYTES = 32 << 20  # of contents that are remembered
-_WHOLE_BYTES = 2048  # longer contents stand for themselves by their digest
+_WHOLE_BYTES = 4096  # longer contents stand for themselves by their digest
 _LISTS = 64  # that are remembered
-_LIST_BYTES = 1 << 16  # of what stands in one of them
+_LIST_BYTES = 1 << 14  # of the content of one of them
 _FIXED = frozenset((str, int, float, bool, type(None)))  # types of values that cannot change
 UNCHANGING = _FIXED | {bytes}  # types of values that need no capture at once: they will be what they are
 _TEXTS = {str}
@@ -38,16 +37,17 @@ Content = tuple[type, bytes]
 
 
 class Look(weakref.ref[Any]):
-    """An item as it was when it was looked at. It keeps alive what stood in the item's fields, and not the item."""
+    """An item as it was when it was looked at. It does not keep the item alive; of a long one, what stood in its fields."""
 
-    __slots__ = ("changeable", "content", "digest", "inner", "key", "names", "values")
+    __slots__ = ("changeable", "content", "digest", "inner", "key", "names", "values", "whole")
     key: int
     digest: bytes
+    content: Content
+    whole: bytes | None  # the content of a short item that has no fields but its own
     names: list[str]
     values: list[Any]
     changeable: list[Any]  # of the values, those that can change
     inner: bytes | None  # and their content
-    content: Content
 
 
 class ItemMemo:
@@ -73,7 +73,9 @@ class ItemMemo:
         if look is None or look() is not item:
             return None
         fields = item.__dict__
-        if (
+        if look.whole is not None:
+            same = _marshalled(fields) == look.whole and not getattr(item, _EXTRA, None)
+        elif (
             len(fields) == len(look.values)
             and all(map(is_, fields.values(), look.values))
             and list(fields) == look.names
@@ -86,22 +88,32 @@ class ItemMemo:
 
     def look(self, item: Any) -> Look | None:
         """The item as it is now; None if it is one that cannot be remembered."""
+        # An item that another thread changes and leaves so, here or while it is encoded, is not remembered. One that it
+        # changes and changes back within that time has the digest of what it was in between from then on. That takes
+        # two switches of threads; where a file is written, which invites them, `Batch.put` drops the look.
         try:
             look = Look(item, self._forget)
             fields = item.__dict__
         except (TypeError, AttributeError):  # it takes no weak reference, or has no fields
             return None
+        if type(fields) is not dict or getattr(item, _EXTRA, None):
+            return None
         look.key = id(item)
-        look.names, look.values = list(fields), list(fields.values())
-        look.changeable = _changeable(look.values)
-        look.inner = _marshalled(look.changeable)
-        # Last: an item that another thread changes and leaves so, here or while it is encoded, is not remembered. One
-        # that it changes and changes back within that time has the digest of what it was in between from then on. That
-        # takes two switches of threads; where a file is written, which invites them, `Batch.put` drops the look.
-        content = content_of(item)
+        content = _marshalled(fields)
         if content is None:
             return None
-        look.content = content
+        if len(content) <= _WHOLE_BYTES:
+            look.whole = content
+        else:
+            look.whole = None
+            look.names, look.values = list(fields), list(fields.values())
+            look.changeable = list(compress(look.values, map(not_, map(_FIXED.__contains__, map(type, look.values)))))
+            look.inner = _marshalled(look.changeable)
+            content = _marshalled(fields)  # once more, last
+            if content is None:
+                return None
+            content = raw_digest(Domain.BYTES, content)
+        look.content = type(item), content
         return look
 
     def alike(self, look: Look) -> bytes | None:
@@ -133,27 +145,24 @@ class ItemMemo:
 
 
 class ListLook:
-    """A list as it was when it was looked at. It keeps alive the texts in it, not the items."""
+    """A list as it was when it was looked at."""
 
-    __slots__ = ("changeable", "digest", "inner", "key", "names", "parts", "types")
+    __slots__ = ("content", "digest", "items", "key", "types")
 
     def __init__(self, values: list[Any]) -> None:
         self.key = id(values)
         self.types = list(map(type, values))
+        self.items = self.types.count(str) < len(values)  # that have fields
+        self.content: Any = self.read(values)
         self.digest = b""
-        self.names: list[str] = []
-        self.changeable: list[Any] = []
-        self.inner: bytes | None = None
-        if self.types.count(str) == len(values):
-            self.parts = values.copy()
-        else:
-            fields = list(map(_fields_of, values))
-            self.names, self.parts = (
-                list(chain.from_iterable(fields)),
-                list(chain.from_iterable(map(dict.values, fields))),
-            )
-            self.changeable = _changeable(self.parts)
-            self.inner = _marshalled(self.changeable)
+
+    def read(self, values: list[Any]) -> Any:
+        """What stands in such a list."""
+        if not self.items:
+            return values.copy()
+        if any(map(getattr, values, repeat(_EXTRA), repeat(None))):
+            return None
+        return _marshalled(list(map(_fields_of, values)))
 
 
 class ListMemo:
@@ -168,16 +177,7 @@ class ListMemo:
         look = self._kept.get(id(values))
         if look is None or list(map(type, values)) != look.types:
             return None
-        if not look.names:
-            return look.digest if values == look.parts else None
-        fields = list(map(_fields_of, values))
-        same = (
-            all(map(is_, chain.from_iterable(map(dict.values, fields)), look.parts))
-            and list(chain.from_iterable(fields)) == look.names
-            and not any(map(getattr, values, repeat(_EXTRA), repeat(None)))
-            and (not look.changeable or _marshalled(look.changeable) == look.inner)
-        )
-        return look.digest if same else None
+        return look.digest if (look.read(values) if look.items else values) == look.content else None
 
     def look(self, values: list[Any]) -> ListLook | None:
         """The list as it is now, if it is worth remembering: it is met for the second time, and holds nothing else."""
@@ -194,7 +194,8 @@ class ListMemo:
 
     def keep(self, look: ListLook, digest: bytes) -> None:
         """Remember a list whose digest was made, after it was looked at, of remembered texts and items alone."""
-        if sum(map(sys.getsizeof, look.parts)) <= _LIST_BYTES:
+        content = look.content
+        if content is not None and (len(content) if look.items else sum(map(len, content))) <= _LIST_BYTES:
             look.digest = digest
             self._kept[look.key] = look
 
@@ -208,10 +209,6 @@ def content_of(item: Any) -> Content | None:
     if content is None:
         return None
     return type(item), content if len(content) <= _WHOLE_BYTES else raw_digest(Domain.BYTES, content)
-
-
-def _changeable(values: list[Any]) -> list[Any]:
-    return list(compress(values, map(not_, map(_FIXED.__contains__, map(type, values)))))
 
 
 def _marshalled(value: Any) -> bytes | None:

@@ -54,7 +54,7 @@ class Reproducibility:
     def _capture(self) -> None:
         tracer = self._tracer
         with tracer.faults.guard("process record"):
-            batch = tracer.gate.batch()
+            batch = Batch(tracer.gate)
             run_id = tracer.process_run.run_id
             for facet, capture in (
                 ("environment", _environment),

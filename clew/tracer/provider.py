@@ -245,14 +245,15 @@ class Provider(sdk.TracerProvider):
         self._relaying = _Relay(None, self._active_span_processor, fault)
 
     def own_span(
-        self, name: str, parent: trace.Span, kind: SpanKind, attributes: Callable[[], Attributes]
+        self, name: str, parent: trace.Span, told: Callable[..., tuple[SpanKind, Attributes]], *of: Any
     ) -> RecordedSpan | LightSpan:
-        """A span of clew's own under `parent`: a light one while nobody reads it, which needs no attributes."""
+        """A span of clew's own under `parent`: a light one while nobody reads it, of which `told(*of)` need not tell."""
         if (watch := self.watch) is not None:
             watch()
         if self.user is None and not self._has_added:
             return LightSpan.below(name, parent)
-        span = self.start_span(name, parent=parent.get_span_context(), kind=kind, attributes=attributes())
+        kind, attributes = told(*of)
+        span = self.start_span(name, parent=parent.get_span_context(), kind=kind, attributes=attributes)
         span.said = Said()
         return span
 

@@ -19,6 +19,7 @@ from clew.store.record import Derivation, Run, Slot, SpanEnd, SpanStart
 from clew.store.vocabulary import implied_attributes
 from clew.tracer import context
 from clew.tracer.capture import Batch, Given
+from clew.tracer.gate import Fixed
 from clew.tracer.light import LightSpan, Said, told_of
 from clew.tracer.memo import UNCHANGING
 
@@ -116,9 +117,11 @@ class OpenSpan:
         step: str | None = None,
         used: Iterable[Given] = (),
         attributes: dict[str, Any] | None = None,
+        fixed: Fixed | None = None,
     ) -> None:
         """`run` opens a run of which this is the root; `step` is this span's part of the span path, if not `name`."""
-        name = tracer.gate.name(name)
+        gate = tracer.gate
+        name = gate.names[name] if name in gate.names else gate.name(name)
         self.tracer = tracer
         if parent is not None and parent.tracer is not tracer and parent.tracer.folder.path != tracer.folder.path:
             parent = None  # it stands in another store
@@ -129,62 +132,48 @@ class OpenSpan:
         self.parent = parent
         self.facts: dict[str, Any] = {}  # what observers and boundaries tell each other; not recorded
         self.complete = True  # nothing that was captured before its end was captured as an opaque marker
-        self.slots: list[Slot] = []  # what it used when it began: the request of a boundary
         self._ended = False
         self._process = tracer.process_run  # a forked child has another one
-        self._late: list[Given] = []
+        self._late: tuple[Given, ...] = ()
         self._links: tuple[tuple[bytes, bytes, str], ...] = ()
         self._pairs: tuple[Derivation, ...] = ()
         self.opens = run is not None
-        if run is not None:
-            run.name = tracer.gate.name(run.name)
-            run.session = tracer.gate.name(run.session) if run.session is not None else None
-        self.run: OpenRun = run if run is not None else parent.run if parent else tracer.process_run
+        if run is None:
+            run = parent.run if parent is not None else tracer.process_run
+        else:
+            run.name = gate.name(run.name)
+            run.session = gate.name(run.session) if run.session is not None else None
+        self.run: OpenRun = run
         above = context.parent_here(parent)
-        attributes = attributes if attributes is not None else {}
-        self.otel = tracer.provider.own_span(
-            name, above, SpanKind.CLIENT if kind in _CLIENT else SpanKind.INTERNAL, lambda: self._exported(attributes)
-        )
-        self.trace_id = self.otel.trace_id
-        self.span_id = self.otel.span_id
-        self.start_ns = self.otel.start_time or time.time_ns()
-        step = tracer.gate.name(step) if step else name
-        self.path: str = f"{parent.path}/{step}" if parent else step
-        if self.opens:
-            self.run.trace_id, self.run.span_id = self.trace_id, self.span_id
+        self.otel = otel = tracer.provider.own_span(name, above, self._exported, attributes, fixed)
+        self.trace_id = trace_id = otel.trace_id
+        self.span_id = span_id = otel.span_id
+        self.start_ns = start_ns = otel.start_time or time.time_ns()
+        step = gate.name(step) if step else name
+        path = f"{parent.path}/{step}" if parent is not None else step
+        self.path: str = path
         above_id = parent.span_id if parent is not None and above is parent.otel else _id(above)
-        self._log_start(above_id, used, attributes)
-
-    def _exported(self, attributes: dict[str, Any]) -> dict[str, Any]:
-        """What those who read spans through OpenTelemetry get: the record's attributes, and what its kind implies."""
-        own = {key: value for key, value in attributes.items() if value is not None}
-        return implied_attributes(self.kind, self.name, self.run.run_id.hex(), self.run.session) | own
-
-    def _log_start(self, above: bytes | None, used: Iterable[Given], attributes: dict[str, Any]) -> None:
-        tracer = self.tracer
+        self.slots: list[Slot] = []  # what it used when it began: the request of a boundary
         try:
-            batch = Batch(tracer.gate)
-            slots = self.slots = batch.slots(used)
+            batch = Batch(gate)
+            self.slots = slots = batch.slots(used)
+            told = batch.attributes(attributes) if attributes else {}
+            if fixed is not None:
+                told = {**batch.fixed(fixed), **told}
             if self.opens:
-                self.run.seeds = batch.plain(self.run.seeds)
-                batch.record(self.run.record(tracer.process_id))
-            batch.record(
-                SpanStart(
-                    self.trace_id,
-                    self.span_id,
-                    above,
-                    self.run.run_id,
-                    self.kind,
-                    self.name,
-                    self.path,
-                    self.start_ns,
-                    slots,
-                    batch.attributes(attributes),
-                )
-            )
-            tracer.gate.commit(batch)
+                run.trace_id, run.span_id = trace_id, span_id
+                run.seeds = batch.plain(run.seeds)
+                batch.record(run.record(tracer.process_id))
+            batch.record(SpanStart(trace_id, span_id, above_id, run.run_id, kind, name, path, start_ns, slots, told))
+            gate.commit(batch)
         except Exception as error:
-            tracer.faults.add(f"start of {self.kind} span", error)
+            tracer.faults.add(f"start of {kind} span", error)
+
+    def _exported(self, attributes: dict[str, Any] | None, fixed: Fixed | None) -> tuple[SpanKind, dict[str, Any]]:
+        """What those who read spans through OpenTelemetry get: the record's attributes, and what its kind implies."""
+        own = {key: value for key, value in {**(fixed or {}), **(attributes or {})}.items() if value is not None}
+        implied = implied_attributes(self.kind, self.name, self.run.run_id.hex(), self.run.session)
+        return SpanKind.CLIENT if self.kind in _CLIENT else SpanKind.INTERNAL, implied | own
 
     @property
     def here(self) -> bool:
@@ -206,7 +195,7 @@ class OpenSpan:
 
     def use(self, *given: Given) -> None:
         """Note what the span used and only now became known; written when it ends."""
-        self._late.extend(given)
+        self._late += given
 
     def link(self, trace_id: bytes, span_id: bytes, kind: str) -> None:
         """Link the span to another one, such as the attempt before it ("retry_of")."""
@@ -244,13 +233,15 @@ class OpenSpan:
 
         In a forked child it does nothing to a span of the parent's: it is the parent's to end.
         """
-        if not self.here:
+        tracer = self.tracer
+        if self._ended or self._process is not tracer.process_run:  # as `here` says
             return
         self._ended = True
-        tracer = self.tracer
         values: dict[str, Any] = self.facts.pop("attributes", {})
         if attributes:
-            values.update((key, value) for key, value in attributes.items() if value is not None)
+            if None in attributes.values():
+                attributes = {key: value for key, value in attributes.items() if value is not None}
+            values.update(attributes)
         if error is not None and status == "ok":
             status = status_of(error)
         late = self._late
@@ -258,7 +249,7 @@ class OpenSpan:
             values["error.type"] = type(error).__qualname__
             message, trace = told_of(error)
             values["exception.message"] = tracer.gate.cleaner.text(message)[:2000]
-            late = [*late, ("traceback", "value", trace)]
+            late = (*late, ("traceback", "value", trace))
         end_ns = time.time_ns()
         events: list[Any] = []
         try:

@@ -10,7 +10,8 @@ from typing import Any
 
 from clew.store.digest import Domain
 from clew.tracer import chunks
-from clew.tracer.capture import Batch, Gate
+from clew.tracer.capture import Batch
+from clew.tracer.gate import Gate
 from clew.tracer.memo import UNCHANGING
 from clew.tracer.span import OpenSpan
 
@@ -59,9 +60,7 @@ class Yielded:
         batch = Batch(gate)
         for held in self._held:
             if held.version == gate.version:
-                batch.texts += held.texts
-                batch.items += held.items
-                batch.links |= held.links
+                batch.learn(held.news)
             elif any(gate.cleaner.data(data) != data for _, data in held.content_of.values()):
                 return chunks.REFUSED  # a secret became known since
             for name, (domain, data) in held.content_of.items():

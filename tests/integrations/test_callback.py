@@ -26,6 +26,7 @@ from opentelemetry import trace
 import clew
 from clew.integrations.langchain import constant, open_runs
 from clew.tracer import context, init
+from clew.tracer.capture import Batch
 from clew.tracer.init import Tracer
 from tests.integrations.conftest import log, traced
 
@@ -172,7 +173,7 @@ def test_a_bound_tool_is_recorded_with_the_call(tracer: Tracer) -> None:
 
 def test_a_constant_has_the_digest_of_its_dict(tracer: Tracer) -> None:
     fields = {"name": "look", "parameters": {"a": [1, "x" * 100]}}
-    batch = tracer.gate.batch()
+    batch = Batch(tracer.gate)
     assert batch.part(constant.constant(fields)) == batch.part(fields)
     assert constant.constant(fields) is constant.constant(fields)
 

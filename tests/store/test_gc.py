@@ -67,10 +67,11 @@ DERIVED = (
     + """
 rows = [{"text": "A row whose own words the answer never shows, but which a document was made of once."}]
 from clew.tracer import init
+from clew.tracer.capture import Batch
 from clew.store.record import Derivation
 from clew.store.digest import Digest
 tracer = init.current()
-batch = tracer.gate.batch()
+batch = Batch(tracer.gate)
 document = clew.Document("What was made of the row by hand: its document, which a later process reads.", {}, "d")
 effect, cause = bytes(batch.part(document)[1]), bytes(batch.part(clew.Document(rows[0]["text"]))[1])
 batch.record(Derivation(b"", b"", "derived_from", "document", "document", [(effect, cause, None, None)], tracer.process_id))

@@ -17,7 +17,8 @@ from clew.store.folder import Folder
 from clew.store.log import Log
 from clew.store.record import RecordType
 from clew.store.segment import SegmentFile
-from clew.tracer.capture import Clean, Gate
+from clew.tracer.capture import Batch
+from clew.tracer.gate import Clean, Gate
 from clew.tracer.redaction import Redactor
 from clew.tracer.secret import SecretRegistry
 
@@ -59,7 +60,7 @@ def blobs(gate: Gate) -> list[Digest]:
 
 def test_what_was_written_is_not_written_again(gate: Gate) -> None:
     for _ in range(3):
-        batch = gate.batch()
+        batch = Batch(gate)
         assert batch.part(LONG) == (Domain.TEXT, text_digest(LONG))
         batch.part({"nested": [LONG]})
         batch.commit()
@@ -68,13 +69,13 @@ def test_what_was_written_is_not_written_again(gate: Gate) -> None:
 
 
 def test_a_batch_that_could_not_be_written_is_written_by_the_next(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = gate.batch()
+    batch = Batch(gate)
     batch.part(LONG)
     monkeypatch.setattr(gate.log, "_folder", gate.log._folder / "no" / "such" / "folder")
     with pytest.raises(StoreUnwritable):
         batch.commit()
     monkeypatch.undo()
-    again = gate.batch()
+    again = Batch(gate)
     again.part(LONG)
     again.commit()
     assert blobs(gate) == [text_digest(LONG)]
@@ -83,7 +84,7 @@ def test_a_batch_that_could_not_be_written_is_written_by_the_next(gate: Gate, mo
 def test_a_list_that_grows_stores_only_what_is_new(gate: Gate) -> None:
     messages = [f"{turn} {LONG}" for turn in range(20)]
     for end in range(21):
-        batch = gate.batch()
+        batch = Batch(gate)
         batch.chain(messages[:end])
         batch.commit()
     assert len(blobs(gate)) == 20 + 20  # a text and a link for each message
@@ -101,14 +102,14 @@ def test_a_list_that_grows_stores_only_what_is_new(gate: Gate) -> None:
 )
 def test_an_item_that_changed_in_place_has_another_digest(gate: Gate, change: Any) -> None:
     message = Message(LONG, {"deep": [1], "deeper": {"down": {}}})
-    batch = gate.batch()
+    batch = Batch(gate)
     before = batch.part(message)
     batch.commit()
-    assert gate.batch().part(message) == before
+    assert Batch(gate).part(message) == before
     change(message)
-    after = gate.batch().part(message)
+    after = Batch(gate).part(message)
     assert after != before
-    assert gate.batch().part(Message(message.text, message.facts)) == after
+    assert Batch(gate).part(Message(message.text, message.facts)) == after
 
 
 def test_an_item_that_holds_an_array_or_itself_is_captured(gate: Gate) -> None:
@@ -118,15 +119,15 @@ def test_an_item_that_holds_an_array_or_itself_is_captured(gate: Gate) -> None:
     own.facts["own"] = own.facts
     for each in (message, own):
         for _ in range(2):
-            batch = gate.batch()
+            batch = Batch(gate)
             batch.part([each, each])
             batch.commit()
     message.facts["array"] = np.ones(3)
-    assert gate.batch().part(message)[0] is Domain.VALUE
+    assert Batch(gate).part(message)[0] is Domain.VALUE
 
 
 def test_content_of_more_than_a_megabyte_is_a_file(gate: Gate, folder: Folder) -> None:
-    batch = gate.batch()
+    batch = Batch(gate)
     _, name = batch.part("y" * (blob.FILE_BYTES + 1))
     batch.commit()
     assert blob.file_path(folder.blob, name).exists()
@@ -137,7 +138,7 @@ def test_an_item_that_another_thread_changes_and_changes_back_while_its_file_is_
     gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = Message("y" * (blob.FILE_BYTES + 1), {"status": "idle"})
-    expected = Gate(gate.log, gate.cleaner, gate.blob_folder, content=False).batch().part(message)
+    expected = Batch(Gate(gate.log, gate.cleaner, gate.blob_folder, content=False)).part(message)
     write = blob.write_file
 
     def slow(*given: Any) -> Any:
@@ -145,13 +146,13 @@ def test_an_item_that_another_thread_changes_and_changes_back_while_its_file_is_
         return write(*given)
 
     monkeypatch.setattr(blob, "write_file", slow)
-    batch = gate.batch()
+    batch = Batch(gate)
     batch.part(message)
     message.facts["status"] = "idle"
     batch.commit()
     monkeypatch.undo()
     for _ in range(3):
-        batch = gate.batch()
+        batch = Batch(gate)
         assert batch.part(message) == expected
         batch.commit()
     assert gate.items.of(message) == expected[1]  # it was remembered when it was met again
@@ -161,8 +162,8 @@ def test_an_item_that_is_changed_while_it_is_encoded_and_back_before_it_is_writt
     gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = Message(LONG, {"status": "idle"})
-    expected = Gate(gate.log, gate.cleaner, gate.blob_folder, content=False).batch().part(message)
-    batch = gate.batch()
+    expected = Batch(Gate(gate.log, gate.cleaner, gate.blob_folder, content=False)).part(message)
+    batch = Batch(gate)
     text = batch.text
 
     def slow(given: str) -> bytes:
@@ -173,13 +174,13 @@ def test_an_item_that_is_changed_while_it_is_encoded_and_back_before_it_is_writt
     batch.part(message)
     message.facts["status"] = "idle"
     batch.commit()
-    assert gate.batch().part(message) == expected
+    assert Batch(gate).part(message) == expected
 
 
 def test_without_content_there_are_digests_alone(folder: Folder) -> None:
     full, bare = gate_of(folder), gate_of(folder, content=False)
     value = {"a": [LONG, Message(LONG, {"b": b"x" * 999})], "c": np.zeros(9)}
-    batches = full.batch(), bare.batch()
+    batches = Batch(full), Batch(bare)
     assert batches[0].part(value) == batches[1].part(value)
     assert batches[0].part([LONG, value]) == batches[1].part([LONG, value])
     batches[1].commit()
@@ -190,14 +191,14 @@ def test_without_content_there_are_digests_alone(folder: Folder) -> None:
 
 def test_content_that_one_batch_left_out_is_written_when_another_brings_it(gate: Gate) -> None:
     """A dataset by digest alone must not keep a retriever's document of the same text out of the store."""
-    batch = gate.batch()
+    batch = Batch(gate)
     batch.content = False
     batch.part({"text": LONG})
     batch.part(Message(LONG, {}))
     batch.part(LONG)
     batch.commit()
     assert blobs(gate) == []
-    again = gate.batch()
+    again = Batch(gate)
     again.part(Message(LONG, {}))
     again.part(LONG)
     again.commit()
@@ -212,7 +213,7 @@ def test_attributes_are_plain_and_redacted_whatever_they_were(gate: Gate) -> Non
 
     cycle: list[Any] = []
     cycle.append(cycle)
-    batch = gate.batch()
+    batch = Batch(gate)
     found = batch.attributes(
         {
             "text": "plain",
@@ -255,7 +256,7 @@ def test_attributes_are_plain_and_redacted_whatever_they_were(gate: Gate) -> Non
     ],
 )
 def test_a_name_says_that_its_text_is_secret_whatever_the_names_beside_it_are(gate: Gate, value: Any) -> None:
-    batch = gate.batch()
+    batch = Batch(gate)
     domain, name = batch.part(value)
     attributes = batch.attributes({"a": value, "b": (value,)})
     batch.record(batch_of_attributes(attributes))
@@ -264,7 +265,7 @@ def test_a_name_says_that_its_text_is_secret_whatever_the_names_beside_it_are(ga
     data = gate.log.stem.with_name(gate.log.stem.name + ".log").read_bytes()
     assert PASSWORD.encode() not in data
     assert b"secret:" in data
-    assert gate.batch().part(value) == (domain, name)
+    assert Batch(gate).part(value) == (domain, name)
     assert batch.complete
 
 
@@ -278,7 +279,7 @@ def batch_of_attributes(found: dict[str, Any]) -> Any:
 def test_a_key_split_over_the_items_of_a_list_is_not_stored(gate: Gate, folder: Folder, piece: int) -> None:
     text = f"the key is {KEY} and that is all"
     pieces = [text[at : at + piece] for at in range(0, len(text), piece)]
-    batch = gate.batch()
+    batch = Batch(gate)
     batch.part(pieces)
     batch.part([one.encode() for one in pieces])
     batch.commit()
@@ -289,8 +290,8 @@ def test_a_key_split_over_the_items_of_a_list_is_not_stored(gate: Gate, folder: 
 
 
 def test_a_list_without_secrets_keeps_its_items(gate: Gate) -> None:
-    batch = gate.batch()
-    assert batch.chain(["a", "b", "", "c" * 300, "d"]) == gate.batch().chain(iter(["a", "b", "", "c" * 300, "d"]))
+    batch = Batch(gate)
+    assert batch.chain(["a", "b", "", "c" * 300, "d"]) == Batch(gate).chain(iter(["a", "b", "", "c" * 300, "d"]))
     batch.commit()
     assert len(blobs(gate)) == 5 + 5
 
@@ -305,11 +306,11 @@ def test_a_secret_that_is_registered_late_is_redacted_from_then_on(folder: Folde
     gate = Gate(Log(folder.log, process_id=b"p" * 16), Redactor(b"k" * 32, secrets=secrets), folder.blob)
     message = Message(f"{LONG} correct-horse", {"note": "correct-horse"})
     for value in (message, message.text, {"q": "correct-horse"}, ["correct-horse", "b"]):
-        batch = gate.batch()
+        batch = Batch(gate)
         before = batch.part(value)
         batch.commit()
         secrets.add("correct-horse")
-        assert gate.batch().part(value) != before
+        assert Batch(gate).part(value) != before
         secrets._values = ()
         secrets.version += 1
     gate.log.close()

@@ -18,6 +18,7 @@ from clew.integrations.langchain import document, inference, message, open_runs,
 from clew.integrations.langchain.constant import Constant
 from clew.tracer import init
 from clew.tracer.capture import Given
+from clew.tracer.gate import Fixed
 from clew.tracer.span import OpenSpan, status_of
 
 __all__ = ["Kind", "LangChainObserver", "message"]  # importing `message` makes messages items
@@ -26,12 +27,13 @@ _LATE: dict[str, Any] = {"input": ""}  # what LangChain says a streamed chain's 
 
 
 class Kind(NamedTuple):
-    """What a chain run is to us. `step` is its part of the span path, if that is not its name."""
+    """What a chain run is to us. `step` is its part of the span path, if that is not its name; `fixed` are more attributes."""
 
     kind: str
     used: list[Given]
     attributes: dict[str, Any]
     step: str | None = None
+    fixed: Fixed | None = None
 
 
 class LangChainObserver(BaseCallbackHandler):
@@ -83,23 +85,26 @@ class LangChainObserver(BaseCallbackHandler):
             name = name or _class_name(serialized) or "RunnableCallable"
             parent, top = open_runs.parent(parent_run_id)
             late = inputs == _LATE if inputs.__class__ is dict else False
+            step = fixed = None
             if run_type is None:
-                kind, used, attributes, step = self.chain(name, None if late else inputs, metadata, parent)
+                kind, used, attributes, step, fixed = self.chain(name, None if late else inputs, metadata, parent)
                 if top and kind == "chain":
                     kind = "workflow"
             elif run_type == "prompt":
-                kind, used, attributes, step = "prompt", template.slots(serialized, inputs, name), {}, None
+                kind, used, attributes = "prompt", template.slots(serialized, inputs, name), {}
                 attributes["gen_ai.prompt.name"] = metadata.get("lc_hub_repo")
                 attributes["gen_ai.prompt.version"] = metadata.get("lc_hub_commit_hash")
             elif run_type == "llm":  # a model that answers without text, such as a decision model
                 request = inference.request(serialized, metadata, {})
-                kind, attributes, step = "llm", request.attributes, None
+                kind, attributes = "llm", request.attributes
                 name = name if request.name == "model" else request.name
                 used = [("input", "value", payload.bare(inputs)), *request.slots]
             else:
-                kind, used, attributes, step = "chain", [] if late else payload.slots(inputs, "input"), {}, None
+                kind, used, attributes = "chain", [] if late else payload.slots(inputs, "input"), {}
             opens = open_runs.new_run(tracer, name, metadata, parent) if top and kind == "workflow" else None
-            span = open_runs.start(tracer, kind, name, run_id, parent, tags, metadata, used, attributes, step, opens)
+            span = open_runs.start(
+                tracer, kind, name, run_id, parent, tags, metadata, used, attributes, step, opens, fixed
+            )
             if late:
                 span.facts["late"] = inputs
                 span.facts["inner runs"] = set()

@@ -19,7 +19,7 @@ from clew.store.digest import Domain
 from clew.store.tensor import tensor_bytes
 from clew.tracer import boundary, init
 from clew.tracer.boundary import Call
-from clew.tracer.capture import Given
+from clew.tracer.capture import Batch, Given
 
 KIND = "embedding"
 
@@ -108,7 +108,7 @@ def _tensor(response: Any, width: int, many: bool) -> Any:
             )
     except (TypeError, ValueError):
         return response
-    batch = init.current().gate.batch()
+    batch = Batch(init.current().gate)
     name = batch.data(Domain.TENSOR, tensor_bytes("<f8", shape, data))
     batch.commit()
     return (Domain.TENSOR, name)

@@ -19,7 +19,7 @@ from clew.integrations.langchain.space import class_name, fields_of, is_secret, 
 from clew.store.digest import Digest, DigestStream, Domain, digest
 from clew.store.encoding import qualified_name
 from clew.store.record import Artifact, Derivation
-from clew.tracer.capture import Given
+from clew.tracer.capture import Batch, Given
 from clew.tracer.init import Tracer
 from clew.tracer.span import OpenSpan
 
@@ -165,7 +165,7 @@ def embeddings_of(store: object) -> Any:
 
 
 def _enumerated(tracer: Tracer, store: object, table: Store, span: OpenSpan | None) -> Version:
-    batch = tracer.gate.batch()
+    batch = Batch(tracer.gate)
     embeddings = embeddings_of(store)
     space = None if embeddings is None else batch.part(space_of(embeddings))[1]
     entries, members = [], []
@@ -186,7 +186,7 @@ def _enumerated(tracer: Tracer, store: object, table: Store, span: OpenSpan | No
 
 
 def _observed(tracer: Tracer, store: object, writes: bytes) -> Version:
-    batch = tracer.gate.batch()
+    batch = Batch(tracer.gate)
     connection = {
         name.lstrip("_"): _USER_INFO.sub("//", value) if isinstance(value, str) else value
         for name, value in fields_of(store).items()

@@ -17,6 +17,7 @@ from clew.integrations.langchain.scope import NOTHING, Scope, new_attributes, sc
 from clew.store.identifier import uuid7
 from clew.tracer import context, init
 from clew.tracer.capture import Given
+from clew.tracer.gate import Fixed
 from clew.tracer.span import OpenRun, OpenSpan
 
 _spans: dict[int, OpenSpan] = {}  # by the id's number: a UUID's own hash is a call into Python
@@ -52,6 +53,7 @@ def start(
     attributes: dict[str, Any],
     step: str | None = None,
     run: OpenRun | None = None,
+    fixed: Fixed | None = None,
 ) -> OpenSpan:
     """Open the span of a run. `step` is its part of the span path, `run` the run that it is the root of."""
     around: Scope = parent.facts["langchain"] if parent is not None and "langchain" in parent.facts else NOTHING
@@ -62,7 +64,9 @@ def start(
         attributes["user.id"] = str(metadata["user_id"])
     if key is not None:  # a RunnableParallel's own name for this branch
         step = f"{step or name}[{key}]"
-    span = OpenSpan(tracer, kind, name, parent=parent, run=run, step=step, used=used, attributes=attributes)
+    span = OpenSpan(
+        tracer, kind, name, parent=parent, run=run, step=step, used=used, attributes=attributes, fixed=fixed
+    )
     span.facts["langchain"] = scope
     if parent is not None and "inner runs" in parent.facts:
         parent.facts["inner runs"].add(run_id)

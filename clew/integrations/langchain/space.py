@@ -18,7 +18,8 @@ from clew.integrations.langchain.code import class_code, function_code
 from clew.store.digest import Digest, Domain, digest
 from clew.store.encoding import encode_capture, qualified_name
 from clew.store.sink import Digester
-from clew.tracer.capture import Gate, Given
+from clew.tracer.capture import Batch, Given
+from clew.tracer.gate import Gate
 
 # How a service is reached, and how the work is spread: the vectors are the same.
 _TRANSPORT = (
@@ -62,7 +63,7 @@ class _Space:
     def named(self, gate: Gate) -> Any:
         """(domain, digest) if the content is written, else the content."""
         if self._gate is None or self._gate() is not gate:
-            self._digest = gate.batch().part(self.fields)[1]
+            self._digest = Batch(gate).part(self.fields)[1]
             self._gate = weakref.ref(gate)
         return (Domain.VALUE, self._digest) if self._digest in gate.known else self.fields
 

@@ -18,7 +18,7 @@ from clew.integrations.langchain.seam import Family, Function
 from clew.store.encoding import qualified_name
 from clew.tracer import boundary, context, init
 from clew.tracer.boundary import Call
-from clew.tracer.capture import Given
+from clew.tracer.capture import Batch, Given
 
 _PACKAGE = "langchain_text_splitters"
 _NO_SUBCLASSES = (
@@ -90,7 +90,7 @@ def _call(tracer: init.Tracer, self: Any, name: str, args: tuple[Any, ...], kwar
         assert call.span is not None
         pieces: Pieces = call.span.facts.pop("pieces")
         overlap = getattr(self, "_chunk_overlap", 0) if getattr(self, "_length_function", None) is len else None
-        batch = tracer.gate.batch()
+        batch = Batch(tracer.gate)
         pairs = []
         for chunk, source, start in _located(chunks, sources, pieces, overlap):
             end = None if start is None else start + len(_text(chunk))

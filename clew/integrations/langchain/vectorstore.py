@@ -19,7 +19,7 @@ from clew.integrations.langchain.space import model_slot
 from clew.store.digest import Domain, digest
 from clew.tracer import boundary, context
 from clew.tracer.boundary import Call
-from clew.tracer.capture import Given
+from clew.tracer.capture import Batch, Given
 from clew.tracer.init import Tracer
 from clew.tracer.span import OpenSpan
 
@@ -145,7 +145,7 @@ def _adding(
         store = response if isinstance(target, type) else target
         ids = call.span.facts.get("ids") if isinstance(target, type) else response
         entries = _entries(documents, ids or kwargs.get("ids"), store)
-        batch = tracer.gate.batch()
+        batch = Batch(tracer.gate)
         names = [
             (bytes(batch.part(entry)[1]), bytes(batch.part(document)[1]))
             for entry, document in zip(entries, documents, strict=True)

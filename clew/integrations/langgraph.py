@@ -22,7 +22,8 @@ from langgraph.types import Command, Send
 from clew.integrations.langchain import context, open_runs, payload
 from clew.integrations.langchain.callback import Kind, LangChainObserver
 from clew.tracer.capture import Given
-from clew.tracer.gate import Clean, Fixed
+from clew.tracer.constant import Fixed
+from clew.tracer.gate import Clean
 from clew.tracer.init import Tracer
 from clew.tracer.span import OpenSpan
 

@@ -185,9 +185,12 @@ class Log:
         return self._process_id
 
 
+_NUMBER, _encode, _frame = record.NUMBER, record.encode, segment.frame_bytes
+
+
 def framed(entry: msgspec.Struct) -> bytes:
     """A record struct, framed."""
-    return segment.frame_bytes(record.NUMBER[entry.__class__], record.encode(entry))
+    return _frame(_NUMBER[entry.__class__], _encode(entry))
 
 
 def blob_frame(domain: int, digest: bytes, data: bytes) -> bytes:

@@ -18,7 +18,8 @@ from clew.store.record import Artifact, Slot
 from clew.store.sink import Packed
 from clew.store.vocabulary import is_content
 from clew.tracer import chunks
-from clew.tracer.gate import REMEMBERED, Clean, Fixed, Gate, News
+from clew.tracer.constant import Constant, Fixed
+from clew.tracer.gate import REMEMBERED, Clean, Gate, News
 from clew.tracer.memo import Look
 
 Given = tuple[Any, ...]  # (role, kind, value[, name[, info]])
@@ -277,7 +278,9 @@ class Batch:
         if len(given) == 3:
             return Slot(role, kind, _NUMBER[domain], name)
         label = gate.name(given[3]) if given[3] else None
-        info = self.plain(given[4]) if len(given) > 4 and given[4] else None
+        info = given[4] if len(given) > 4 else None
+        if info:
+            info = self.fixed(info) if type(info) is Fixed else self.plain(info)
         return Slot(role, kind, _NUMBER[domain], name, label, info)
 
     def slots(self, given: Iterable[Given]) -> list[Slot]:
@@ -286,20 +289,18 @@ class Batch:
         known, innocent = gate.slots, gate.innocent
         found: list[Slot] = []
         for one in given:
-            if len(one) == 3:
-                role, kind, value = one
-                cls = type(value)
-                if cls is str:
-                    if (slot := known.get(one)) is None:
-                        slot = self.slot(one)
-                        if value in gate.texts and slot.digest in gate.known:
-                            gate.keep(one, slot)
-                    found.append(slot)
-                    continue
-                if cls is list and role in innocent:
-                    found.append(Slot(role, kind, _CHAIN_NUMBER, self.chain(value)))
-                    continue
-            found.append(self.slot(one))
+            value = one[2]
+            cls = type(value)
+            if (cls is str or cls is Constant) and len(one) < 5:
+                if (slot := known.get(one)) is None:
+                    slot = self.slot(one)
+                    if slot.digest in gate.known and (cls is Constant or value in gate.texts):
+                        gate.keep(one, slot)
+                found.append(slot)
+            elif cls is list and len(one) == 3 and one[0] in innocent:
+                found.append(Slot(one[0], one[1], _CHAIN_NUMBER, self.chain(value)))
+            else:
+                found.append(self.slot(one))
         return found
 
     def attributes(self, values: dict[str, Any]) -> dict[str, Any]:

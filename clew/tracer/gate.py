@@ -13,6 +13,7 @@ from clew.store.digest import storable
 from clew.store.log import Log
 from clew.store.record import Slot
 from clew.store.sink import Packed
+from clew.tracer.constant import Fixed
 from clew.tracer.credential import names_a_secret
 from clew.tracer.memo import ItemMemo, ListMemo, Look
 from clew.tracer.secret import SecretRegistry
@@ -27,12 +28,6 @@ _KNOWN = 1 << 19
 
 class Clean(str):
     """An attribute's text that a framework or clew made itself, such as a task id: there is nothing to redact in it."""
-
-    __slots__ = ()
-
-
-class Fixed(dict[str, Any]):
-    """Attributes that many spans have alike, such as those of a graph's node. It never changes: it is cleaned once."""
 
     __slots__ = ()
 
@@ -69,7 +64,7 @@ class Gate:
         self.items = ItemMemo()
         self.lists = ListMemo(self.items)
         self.links: dict[bytes, bytes] = {}
-        self.slots: dict[tuple[Any, ...], Slot] = {}  # of texts that are in the log
+        self.slots: dict[tuple[Any, ...], Slot] = {}  # of texts and constants that are in the log
         self.secrets = cleaner.secrets
         self.version = self.secrets.version  # of the secrets, when what is remembered was found clean
         self.rested = True  # nothing was written since it was set
@@ -113,7 +108,7 @@ class Gate:
         self.text_chars = 0
 
     def keep(self, given: tuple[Any, ...], slot: Slot) -> None:
-        """Remember the slot of a text that is in the log, and counts among `texts`."""
+        """Remember the slot of a constant, or of a text that counts among `texts`, that is in the log."""
         if len(self.slots) >= REMEMBERED:
             self.slots = {}
         self.slots[given] = slot

@@ -19,7 +19,7 @@ from clew.store.record import Derivation, Run, Slot, SpanEnd, SpanStart
 from clew.store.vocabulary import implied_attributes
 from clew.tracer import context
 from clew.tracer.capture import Batch, Given
-from clew.tracer.gate import Fixed
+from clew.tracer.constant import Fixed
 from clew.tracer.light import LightSpan, Said, told_of
 from clew.tracer.memo import UNCHANGING
 

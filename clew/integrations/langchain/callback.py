@@ -15,10 +15,9 @@ from uuid import UUID
 from langchain_core.callbacks import BaseCallbackHandler
 
 from clew.integrations.langchain import document, inference, message, open_runs, payload, run, template
-from clew.integrations.langchain.constant import Constant
 from clew.tracer import init
 from clew.tracer.capture import Given
-from clew.tracer.gate import Fixed
+from clew.tracer.constant import Constant, Fixed
 from clew.tracer.span import OpenSpan, status_of
 
 __all__ = ["Kind", "LangChainObserver", "message"]  # importing `message` makes messages items
@@ -96,7 +95,7 @@ class LangChainObserver(BaseCallbackHandler):
                 attributes["gen_ai.prompt.version"] = metadata.get("lc_hub_commit_hash")
             elif run_type == "llm":  # a model that answers without text, such as a decision model
                 request = inference.request(serialized, metadata, {})
-                kind, attributes = "llm", request.attributes
+                kind, attributes, fixed = "llm", {}, request.attributes
                 name = name if request.name == "model" else request.name
                 used = [("input", "value", payload.bare(inputs)), *request.slots]
             else:
@@ -196,11 +195,11 @@ class LangChainObserver(BaseCallbackHandler):
             metadata = metadata or {}
             request = inference.request(serialized, metadata, more.get("invocation_params") or {})
             used += request.slots
-            attributes = request.attributes
-            if used[0][0] == "prompt":
-                attributes["gen_ai.operation.name"] = "text_completion"
+            attributes = {"gen_ai.operation.name": "text_completion"} if used[0][0] == "prompt" else {}
             parent, _ = open_runs.parent(parent_run_id)
-            open_runs.start(tracer, "llm", name or request.name, run_id, parent, tags, metadata, used, attributes)
+            name = name or request.name
+            fixed = request.attributes
+            open_runs.start(tracer, "llm", name, run_id, parent, tags, metadata, used, attributes, fixed=fixed)
             run.announce(run_id)  # the boundary may be handed no run manager
         except Exception as error:
             tracer.faults.add("LangChain model start", error)

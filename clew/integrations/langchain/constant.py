@@ -1,7 +1,4 @@
-"""Values that a program passes again and again: model identities, tool definitions, prompt templates.
-
-Each is encoded once and recognised by identity from then on. Its digest is that of the plain dict.
-"""
+"""Dicts that a program keeps and passes again and again, such as tool definitions, as constants."""
 
 from __future__ import annotations
 
@@ -9,19 +6,10 @@ import copy
 from collections import OrderedDict
 from typing import Any
 
-from clew.store.encoding import register_item
+from clew.tracer.constant import Constant
 
 _REMEMBERED = 1024
 
-
-class Constant:
-    """A dict that will not change."""
-
-    def __init__(self, fields: dict[str, Any]) -> None:
-        self.__dict__.update(fields)
-
-
-register_item(Constant, "value", lambda it: it.__dict__)
 
 _known: OrderedDict[int, tuple[dict[str, Any], dict[str, Any], Constant]] = OrderedDict()
 

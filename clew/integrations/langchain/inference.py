@@ -6,8 +6,9 @@ import copy
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
-from clew.integrations.langchain.constant import Constant, constant
+from clew.integrations.langchain.constant import constant
 from clew.tracer.capture import Given
+from clew.tracer.constant import Constant, Fixed
 
 PROVIDERS = {
     "amazon_bedrock": "aws.bedrock",
@@ -37,6 +38,7 @@ _PARAMETERS = (
 _NOT_PARAMETERS = frozenset(("tools", "functions"))
 _TOLD = frozenset(("ls_provider", "ls_model_name", *("ls_" + key for key, _ in _PARAMETERS)))
 _REMEMBERED = 512
+_FIRST = Fixed(index=0)
 
 
 class Request(NamedTuple):
@@ -44,7 +46,7 @@ class Request(NamedTuple):
 
     name: str
     slots: list[Given]
-    attributes: dict[str, Any]
+    attributes: Fixed
 
 
 _known: OrderedDict[tuple[int, int], tuple[Any, dict[str, Any], dict[str, Any], Request]] = OrderedDict()
@@ -72,7 +74,7 @@ def request(serialized: Any, metadata: dict[str, Any], parameters: dict[str, Any
                 pass
     tools = parameters.get("tools") or parameters.get("functions") or ()
     bound = [("tools", "tool", constant(definition), tool_name(definition)) for definition in tools]
-    return Request(name, [*slots, *bound], attributes.copy())
+    return Request(name, [*slots, *bound], attributes)
 
 
 def _request(serialized: Any, metadata: dict[str, Any], parameters: dict[str, Any]) -> Request:
@@ -97,7 +99,7 @@ def _request(serialized: Any, metadata: dict[str, Any], parameters: dict[str, An
         "model": model,
         "parameters": parameters,
     }
-    return Request(name, [("model", "model", Constant(identity), model)], attributes)
+    return Request(name, [("model", "model", Constant(identity), model)], Fixed(attributes))
 
 
 def tool_name(definition: Any) -> str | None:
@@ -119,7 +121,7 @@ def answer(result: Any) -> tuple[list[Given], dict[str, Any]]:
     for generations in result.generations:
         for generation in generations:
             message = getattr(generation, "message", None)
-            index = {"index": len(slots)}
+            index = {"index": len(slots)} if slots else _FIRST
             about = generation.generation_info or {}
             if message is None:
                 slots.append(("text", "value", generation.text, None, index))

@@ -178,8 +178,7 @@ def _described(
     if around is None and seam.acting() is None:
         return None
     request = _request(self, stop, options)
-    if texts:
-        request.attributes["gen_ai.operation.name"] = "text_completion"
+    operation_name = {"gen_ai.operation.name": "text_completion"} if texts else {}
     return Call(
         KIND,
         operation,
@@ -189,7 +188,7 @@ def _described(
         describe=functools.partial(_answer, operation),
         parent=around,
         run_key=run_id,
-        attributes=request.attributes,
+        attributes={**request.attributes, **operation_name},
         facts={"boundary": self},
     )
 

@@ -17,7 +17,7 @@ from clew.integrations.langchain.scope import NOTHING, Scope, new_attributes, sc
 from clew.store.identifier import uuid7
 from clew.tracer import context, init
 from clew.tracer.capture import Given
-from clew.tracer.gate import Fixed
+from clew.tracer.constant import Fixed
 from clew.tracer.span import OpenRun, OpenSpan
 
 _spans: dict[int, OpenSpan] = {}  # by the id's number: a UUID's own hash is a call into Python

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
-from clew.integrations.langchain.constant import Constant
 from clew.tracer.capture import Given
+from clew.tracer.constant import Constant
 
 _ROLES = {
     "SystemMessage": "system",

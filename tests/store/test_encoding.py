@@ -495,3 +495,57 @@ def test_an_opaque_marker_names_the_type_and_holds_no_address() -> None:
     assert decode(encode_capture(Secretive(), Digester())[0]) == Opaque(f"{__name__}.Secretive")
     assert decode(encode_capture(deep, Digester())[0]) == Opaque(f"builtins.function:{__name__}.deep")
     assert b"0x" not in encode_capture([Secretive(), lambda: 1, Secretive().__str__], Digester())[0]
+
+
+class Everything:
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+class Remembering(Digester):
+    """Remembers small dicts, as the gate does."""
+
+    innocent = Everything()
+
+    def __init__(self) -> None:
+        self.kept: dict[bytes, Any] = {}
+
+    def packed(self, marshalled: bytes) -> Any:
+        return self.kept.get(marshalled)
+
+    def keep_packed(self, marshalled: bytes, packed: Any) -> None:
+        self.kept[marshalled] = packed
+
+
+small = st.dictionaries(
+    st.text(max_size=3),
+    plain | st.sampled_from([Rank.FIRST, np.int64(1), bytearray(b"x"), "\ud800", 2**70, object(), "x" * 70]),
+    max_size=3,
+)
+
+
+@given(st.lists(small, max_size=4))
+def test_a_small_dict_that_was_met_before_has_the_bytes_it_had(parts: list[dict[str, Any]]) -> None:
+    sink = Remembering()
+    for part in [*parts, *parts]:
+        value = {"extra": part, "more": {"deep": part}}
+        assert encode_capture(value, sink) == encode_capture(value, Digester())
+
+
+def test_of_small_dicts_only_those_are_remembered_that_stand_in_the_encoding_as_they_are() -> None:
+    sink = Remembering()
+    kept = {"a": 1, "b": [None, True, 1.5, "text"], "c": {"d": {}}}
+    others: list[dict[Any, Any]] = [{"a": (1,)}, {"a": "x" * 64}, {1: 2}, {"a": Rank.FIRST}, {"a": math.nan, "b": {1}}]
+    for part in [kept, *others]:
+        encode_capture({"extra": part}, sink)
+    assert [msgspec.msgpack.decode(packed) for packed, _ in sink.kept.values()] == [{}, {"d": {}}, kept]
+    assert [count for _, count in sink.kept.values()] == [1, 2, 4]
+
+
+def test_parts_of_small_dicts_count_when_they_are_met_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "MAX_PARTS", 20)
+    value = {str(number): {"a": {"b": 1}} for number in range(20)}
+    sink = Remembering()
+    first = encode_capture(value, sink)
+    assert not first[1]
+    assert encode_capture(value, sink) == first == encode_capture(value, Digester())

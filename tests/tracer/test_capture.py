@@ -18,6 +18,7 @@ from clew.store.log import Log
 from clew.store.record import RecordType
 from clew.store.segment import SegmentFile
 from clew.tracer.capture import Batch
+from clew.tracer.constant import Constant, Fixed
 from clew.tracer.gate import Clean, Gate
 from clew.tracer.redaction import Redactor
 from clew.tracer.secret import SecretRegistry
@@ -314,3 +315,59 @@ def test_a_secret_that_is_registered_late_is_redacted_from_then_on(folder: Folde
         secrets._values = ()
         secrets.version += 1
     gate.log.close()
+
+
+def test_a_slot_that_was_remembered_is_the_slot_that_is_made(gate: Gate) -> None:
+    constant = Constant({"name": "calc", "description": LONG})
+    given: list[tuple[Any, ...]] = [
+        ("q", "value", LONG),
+        ("q", "value", "short"),
+        ("api_key", "value", PASSWORD),
+        ("note", "value", KEY),
+        ("tool", "tool", constant, "calc"),
+        ("tools", "tool", "calc", "calc"),
+        ("docs", "value", [LONG, "short"]),
+        ("api_key", "value", [PASSWORD]),
+        ("message", "value", LONG, None, {"index": 1}),
+    ]
+    made = [Batch(gate).slot(one) for one in given]
+    for _ in range(3):
+        batch = Batch(gate)
+        assert batch.slots(given) == made
+        batch.commit()
+    assert set(gate.slots) == {one for one in given[:6] if one[2] != PASSWORD}
+
+
+@pytest.mark.parametrize("forgetful", ["a new secret", "forget"])
+def test_no_slot_outlives_what_is_known_to_be_clean_and_written(gate: Gate, forgetful: str) -> None:
+    given = ("q", "value", f"the word is {PASSWORD}")
+    for _ in range(2):
+        batch = Batch(gate)
+        before = batch.slots([given])
+        batch.commit()
+    assert gate.slots
+    gate.secrets.add(PASSWORD) if forgetful == "a new secret" else gate.forget()
+    after = Batch(gate).slots([given])
+    assert (after == before) == (forgetful == "forget")
+    assert not gate.slots
+
+
+def test_a_slot_whose_text_could_not_be_written_is_not_remembered(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate.log, "_folder", gate.log._folder / "no" / "such" / "folder")
+    for _ in range(2):
+        batch = Batch(gate)
+        batch.slots([("q", "value", LONG)])
+        with pytest.raises(StoreUnwritable):
+            batch.commit()
+    assert not gate.slots
+
+
+def test_fixed_attributes_are_cleaned_once_and_as_any_others(gate: Gate) -> None:
+    fixed = Fixed({"langgraph.triggers": [f"key {KEY}"], "api_key": PASSWORD, "none": None, "step": 1})
+    made = Batch(gate).attributes(fixed)
+    assert KEY not in str(made)
+    assert PASSWORD not in str(made)
+    assert Batch(gate).fixed(fixed) == made
+    assert Batch(gate).fixed(fixed) is Batch(gate).fixed(fixed)
+    gate.secrets.add("langgraph")
+    assert Batch(gate).fixed(Fixed(fixed)) == Batch(gate).attributes(fixed)

@@ -40,7 +40,8 @@ SPAN = (
     "end_offset",
 )
 EDGE = ("src", "dst", "relation", "start", "evidence", "end", "source_start", "source_end", "info")
-_DECLARED = int(Evidence.DECLARED)
+_SAID = Evidence.DECLARED
+_DECLARED = int(_SAID)
 _WHOLE = -1  # the start of an edge that is about no range of a text
 
 
@@ -235,7 +236,7 @@ class Rows:
         src: int,
         dst: int,
         relation: Relation,
-        evidence: Evidence = Evidence.DECLARED,
+        evidence: Evidence = _SAID,
         *,
         at: tuple[int, int] | None = None,
         source: tuple[int, int] | None = None,
@@ -244,13 +245,14 @@ class Rows:
         """An edge from effect to cause. `at` is the range in the effect's text, `source` the range in the cause's."""
         if src == dst or self.muted:
             return
-        start, end = at if at else (_WHOLE, None)
-        key = (src, dst, +relation, start)  # the plain number of an enum's member
-        if key in self.plain or key in self.edges:
+        if evidence is _SAID and at is None and source is None and not info:
+            key = (src, dst, +relation, _WHOLE)  # the plain number of an enum's member
+            if key not in self.edges:
+                self.plain.add(key)
             return
-        if evidence is Evidence.DECLARED and end is None and source is None and not info:
-            self.plain.add(key)
-        else:
+        start, end = at if at else (_WHOLE, None)
+        key = (src, dst, +relation, start)
+        if key not in self.plain and key not in self.edges:
             first, last = source if source else (None, None)
             self.edges[key] = (+evidence, end, first, last, _pack(info) if info else None)
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from itertools import count
+from operator import attrgetter
 from typing import Any, ClassVar
 
 from clew.lineage.piece import Near, Piece, Pieces
 
 ASKED = frozenset(("tool", "retriever", "reranker"))  # kinds of spans that answer what they are asked
 ENCLOSING = frozenset(("workflow", "node", "agent", "step", "tool", "pipeline"))
+_tick = attrgetter("tick")
 BOUNDARIES = frozenset(("llm", "tool", "retriever", "reranker"))
 
 
@@ -188,7 +190,8 @@ class RunScope:
 
     def newest(self) -> int:
         """When something was made last that can be found from here."""
-        return max(scope.tick for scope in self.around)
+        latest: int = max(map(_tick, self.around))
+        return latest
 
     def since(self, node: int) -> int:
         """Since when a node can be found."""

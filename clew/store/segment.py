@@ -157,7 +157,8 @@ class SegmentFile:
             length, crc, kind, version = found
             end = offset + head + length
             payload = buffer[body : body + length]
-            if len(payload) == length and _crc(payload, kind, version) == crc:
+            checked = zlib.crc32(payload, _HEAD_CRC[kind]) if version == 1 else _crc(payload, kind, version)
+            if checked == crc and len(payload) == length:
                 yield Frame(offset, kind, version, payload, end)
                 offset = end
                 continue

@@ -150,6 +150,35 @@ def _described(
     self: Any, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any], run_id: UUID | None
 ) -> Call | None:
     span = run.observed(run_id, KIND, self)
+    if span is not None:
+        used = functools.partial(_used, self, args, kwargs)
+        return Call(KIND, operation, self, name=span.name, span=span, run_key=run_id, used=used)
+    around = span_of(run_id) or context.enclosing()
+    if around is not None and around.kind == KIND:
+        other = around.facts.get("boundary")
+        if other is not None and _identities.of(other) == _identities.of(self):
+            return None
+    if around is None and seam.acting() is None:
+        return None
+    asked, stop, options = _asked(self, args, kwargs)
+    request = _request(self, stop, options)
+    completion = {"gen_ai.operation.name": "text_completion"} if isinstance(self, BaseLLM) else {}
+    return Call(
+        KIND,
+        operation,
+        self,
+        name=request.name,
+        used=[*asked, *request.slots],
+        describe=functools.partial(_answer, operation),
+        parent=around,
+        run_key=run_id,
+        attributes={**request.attributes, **completion},
+        facts={"boundary": self},
+    )
+
+
+def _asked(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Given], Any, dict[str, Any]]:
+    """What a model is asked with: messages or prompts, the stop words, and the other options."""
     content: Any = args[0] if args else kwargs.get("messages", kwargs.get("prompts"))
     stop = args[1] if len(args) > 1 else kwargs.get("stop")
     options = {
@@ -159,38 +188,16 @@ def _described(
     }
     if isinstance(content, str):
         content = [content]
-    texts = isinstance(self, BaseLLM)
+    if isinstance(self, BaseLLM):
+        return [("prompt", "value", one) for one in content], stop, options
+    return [("messages", "message", list(content))], stop, options
 
-    def asked() -> list[Given]:
-        return [("prompt", "value", one) for one in content] if texts else [("messages", "message", list(content))]
 
-    def used() -> list[Given]:
-        model: Given = ("model", "model", (Domain.VALUE, _identities.of(self)))
-        return [*asked(), model, *([("options", "value", {"stop": stop, **options})] if stop or options else [])]
-
-    if span is not None:
-        return Call(KIND, operation, self, name=span.name, span=span, run_key=run_id, used=used)
-    around = span_of(run_id) or context.enclosing()
-    if around is not None and around.kind == KIND:
-        other = around.facts.get("boundary")
-        if other is not None and _identities.of(other) == _identities.of(self):
-            return None
-    if around is None and seam.acting() is None:
-        return None
-    request = _request(self, stop, options)
-    operation_name = {"gen_ai.operation.name": "text_completion"} if texts else {}
-    return Call(
-        KIND,
-        operation,
-        self,
-        name=request.name,
-        used=[*asked(), *request.slots],
-        describe=functools.partial(_answer, operation),
-        parent=around,
-        run_key=run_id,
-        attributes={**request.attributes, **operation_name},
-        facts={"boundary": self},
-    )
+def _used(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Given]:
+    """The request of a call that an observer has recorded already."""
+    asked, stop, options = _asked(self, args, kwargs)
+    model: Given = ("model", "model", (Domain.VALUE, _identities.of(self)))
+    return [*asked, model, *([("options", "value", {"stop": stop, **options})] if stop or options else [])]
 
 
 def _request(self: Any, stop: Any, options: dict[str, Any]) -> inference.Request:

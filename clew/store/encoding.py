@@ -64,7 +64,7 @@ def encode_key(value: Any, sink: Sink | None = None) -> bytes:
     True
     """
     try:
-        return pack(Walk(sink or Digester(), strict=True).plain(value, 0))
+        return pack(_Walk(sink or Digester(), strict=True).plain(value, 0))
     except NoForm as error:
         place = ".".join(["value", *reversed(error.path)])
         raise EncodingError(f"cannot make a key of {place}: {error.type} {error.why}") from None
@@ -72,7 +72,7 @@ def encode_key(value: Any, sink: Sink | None = None) -> bytes:
 
 def encode_capture(value: Any, sink: Sink) -> tuple[bytes, bool]:
     """The bytes of `value` and whether they are complete. Never raises for what it finds in the value."""
-    walk = Walk(sink, strict=False)
+    walk = _Walk(sink, strict=False)
     try:
         return pack(walk.plain(value, 0)), walk.complete
     except RecursionError:  # the program itself stands near the end of its stack
@@ -84,7 +84,7 @@ def value_digest(value: Any) -> Digest:
     return digest(Domain.VALUE, encode_key(value))
 
 
-class Walk:
+class _Walk:
     """One value on its way to what msgspec encodes without loss."""
 
     __slots__ = ("around", "complete", "parts", "sink", "strict")

@@ -16,23 +16,35 @@ import types
 import uuid
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 
 from clew.store.decoding import Code
 from clew.store.digest import Domain, text_bytes
 from clew.store.errors import EncodingError
+from clew.store.sink import Sink
 from clew.store.tensor import tensor_bytes
-
-if TYPE_CHECKING:
-    from clew.store.encoding import Walk
 
 REFERENCE_BYTES = 256
 MIN_INT, MAX_INT = -(2**63), 2**64 - 1
 
 pack = msgspec.msgpack.Encoder(order="sorted").encode
 _items: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {}
+
+
+class Walk(Protocol):
+    """One value on its way (encoding.py), as handlers see it."""
+
+    sink: Sink
+    strict: bool
+    complete: bool
+
+    def plain(self, value: Any, depth: int) -> Any: ...
+    def sequence(self, values: Iterable[Any], depth: int) -> list[Any]: ...
+    def fields(self, values: dict[str, Any], depth: int) -> dict[str, Any]: ...
+    def unknown(self, value: Any, why: str = ...) -> Any: ...
+    def extension(self, code: Code, content: Any) -> Any: ...
 
 
 def extension(code: int, content: bytes) -> msgspec.msgpack.Ext:  # msgspec takes exact ints only

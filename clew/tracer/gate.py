@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from clew.store.digest import storable
 from clew.store.log import Log
@@ -17,9 +17,6 @@ from clew.tracer.constant import Fixed
 from clew.tracer.credential import names_a_secret
 from clew.tracer.memo import ItemMemo, ListMemo, Look
 from clew.tracer.secret import SecretRegistry
-
-if TYPE_CHECKING:
-    from clew.tracer.capture import Batch
 
 REMEMBERED = 8192
 _MEMO_CHARS = 64 << 20
@@ -41,6 +38,25 @@ class Cleaner(Protocol):
     def named(self, name: str, value: Any) -> Any: ...
     def data(self, data: bytes) -> bytes: ...
     def after_fork(self) -> None: ...
+
+
+class News:
+    """What a batch brings that the gate did not know: remembered once it is in the log."""
+
+    __slots__ = ("fresh", "items", "links", "texts")
+
+    def __init__(self) -> None:
+        self.fresh: set[bytes] = set()
+        self.texts: list[tuple[str, bytes]] = []
+        self.items: list[tuple[Look, bytes]] = []
+        self.links: dict[bytes, bytes] = {}
+
+
+class Written(Protocol):
+    """What is written at once (capture.Batch)."""
+
+    frames: list[bytes]
+    news: News | None
 
 
 class Gate:
@@ -113,7 +129,7 @@ class Gate:
             self.slots = {}
         self.slots[given] = slot
 
-    def commit(self, batch: Batch) -> None:
+    def commit(self, batch: Written) -> None:
         """Write a batch. Raises StoreUnwritable; then nothing of it counts as written."""
         if not batch.frames:
             return
@@ -139,15 +155,3 @@ class Gate:
         self.links.update(news.links)
         for look, name in news.items:
             self.items.keep(look, name)
-
-
-class News:
-    """What a batch brings that the gate did not know: remembered once it is in the log."""
-
-    __slots__ = ("fresh", "items", "links", "texts")
-
-    def __init__(self) -> None:
-        self.fresh: set[bytes] = set()
-        self.texts: list[tuple[str, bytes]] = []
-        self.items: list[tuple[Look, bytes]] = []
-        self.links: dict[bytes, bytes] = {}

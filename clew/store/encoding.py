@@ -15,7 +15,6 @@ and the encoding holds that digest. So a text has one identity everywhere, and a
 
 from __future__ import annotations
 
-import marshal
 from collections.abc import Iterable
 from typing import Any
 
@@ -41,6 +40,7 @@ from clew.store.form import item_fields as item_fields
 from clew.store.form import item_kind as item_kind
 from clew.store.form import qualified_name as qualified_name
 from clew.store.form import register_item as register_item
+from clew.store.plain import is_plain, marshalled
 from clew.store.sink import Digester as Digester
 from clew.store.sink import Sink as Sink
 from clew.store.tensor import tensor_bytes as tensor_bytes
@@ -164,23 +164,20 @@ class _Walk:
 
     def small(self, value: dict[Any, Any], depth: int) -> Any:
         """A dict under a name. Messages hold the same small ones again and again: one that was met is not walked."""
-        try:
-            marshalled = marshal.dumps(value, 2)  # equal for equal values of the same types; never read back
-        except ValueError:
-            return self.plain(value, depth)
-        if len(marshalled) > _SMALL_BYTES:
+        content = marshalled(value)
+        if content is None or len(content) > _SMALL_BYTES:
             return self.plain(value, depth)
         sink, before = self.sink, self.parts
-        if (known := sink.packed(marshalled)) is not None and before + known[1] <= MAX_PARTS:
+        if (known := sink.packed(content)) is not None and before + known[1] <= MAX_PARTS:
             self.parts += known[1]
             return known[0]
         packed = pack(self.plain(value, depth))
         try:  # whether nothing of it was changed, is stored elsewhere or became an extension
-            same = packed == pack(value) and marshalled == marshal.dumps(value, 2)
+            same = packed == pack(value) and is_plain(value) and content == marshalled(value)
         except Exception:  # it holds what MessagePack has no type for
             same = False
         if same:
-            sink.keep_packed(marshalled, (msgspec.Raw(packed), self.parts - before))
+            sink.keep_packed(content, (msgspec.Raw(packed), self.parts - before))
         return msgspec.Raw(packed)
 
     def unknown(self, value: Any, why: str = "has no canonical form") -> Any:

@@ -42,9 +42,24 @@ class Batch:
         if gate.version != gate.secrets.version:
             gate.refresh()
         self.gate = gate
+        self.version = gate.version
         self.content = gate.content  # False: digests of what comes next, and not the content itself
         self.frames: list[bytes] = []
         self.clean, self.innocent = gate.inlines, gate.innocent
+
+    @property
+    def current(self) -> bool:
+        """Whether no secret became known since it was begun, so that what it found clean is."""
+        return self.version == self.gate.version == self.gate.secrets.version
+
+    def renewed(self) -> Batch:
+        """This batch, or where a secret became known since it was begun, another one, after this one is written."""
+        if self.current:
+            return self
+        self.commit()
+        made = type(self)(self.gate)
+        made.content, made.complete = self.content, self.complete
+        return made
 
     # -- encoding.Sink
 
@@ -108,13 +123,15 @@ class Batch:
             self._look = look if known is None else None
         return known
 
-    def packed(self, marshalled: bytes) -> Packed | None:
-        return self.gate.packed.get(marshalled)
+    def packed(self, content: bytes) -> Packed | None:
+        return self.gate.packed.get(content)
 
-    def keep_packed(self, marshalled: bytes, packed: Packed) -> None:
+    def keep_packed(self, content: bytes, packed: Packed) -> None:
+        if not self.current:
+            return
         if len(self.gate.packed) >= REMEMBERED:
             self.gate.packed = {}
-        self.gate.packed[marshalled] = packed
+        self.gate.packed[content] = packed
 
     def _skeleton(self, value: Any, name: bytes) -> None:
         """Without content, the join of a document to its text still needs both digests."""
@@ -233,7 +250,7 @@ class Batch:
             else:
                 current = self._link(current, domain, item)
                 look = None  # it is remembered when all of it is in the log
-        if look is not None and parts is values:
+        if look is not None and parts is values and self.current:
             gate.lists.keep(look, current)
         return current
 
@@ -292,16 +309,23 @@ class Batch:
             value = one[2]
             cls = type(value)
             if (cls is str or cls is Constant) and len(one) < 5:
-                if (slot := known.get(one)) is None:
-                    slot = self.slot(one)
-                    if slot.digest in gate.known and (cls is Constant or value in gate.texts):
-                        gate.keep(one, slot)
-                found.append(slot)
+                found.append(known.get(one) or self._new_slot(one))
             elif cls is list and len(one) == 3 and one[0] in innocent:
                 found.append(Slot(one[0], one[1], _CHAIN_NUMBER, self.chain(value)))
             else:
                 found.append(self.slot(one))
         return found
+
+    def _new_slot(self, given: Given) -> Slot:
+        """The slot of a text or constant that is not remembered; it is from now on, if it is whole and in the log."""
+        gate = self.gate
+        around, self.complete = self.complete, True
+        slot = self.slot(given)
+        complete, self.complete = self.complete, self.complete and around
+        in_log = slot.digest in gate.known and (type(given[2]) is Constant or given[2] in gate.texts)
+        if complete and in_log and self.current:
+            gate.keep(given, slot)
+        return slot
 
     def attributes(self, values: dict[str, Any]) -> dict[str, Any]:
         """Attributes as they may be stored: texts redacted, anything but plain values as text."""
@@ -330,7 +354,7 @@ class Batch:
         if (known := gate.fixed.get(id(values))) is not None:
             return known[1]
         clean = self.attributes(values)
-        if self.content is gate.content:
+        if self.content is gate.content and self.current:
             if len(gate.fixed) >= REMEMBERED:
                 gate.fixed = {}
             gate.fixed[id(values)] = values, clean

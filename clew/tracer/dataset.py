@@ -107,6 +107,7 @@ class Dataset:
                     make_text(row), facts, str(make_id(row)) if make_id else None, f"{self.ref}[{position}]"
                 )
                 if batch is not None:
+                    batch = batch.renewed()  # the program runs between two documents
                     pairs.append((bytes(batch.part(document)[1]), bytes(self.row_digests[position]), None, None))
                     if len(pairs) >= _BATCH_ROWS:
                         declare()
@@ -172,6 +173,7 @@ def _store(tracer: init.Tracer, made: Dataset, content: str, where: str | None, 
     copied, batch = 0, Batch(tracer.gate)
     leaves: list[list[bytes]] = []
     for row in rows:
+        batch = batch.renewed()  # other threads run while many rows are read
         if content == "digest":
             made.content, batch.content = "digest", False
         before = len(batch.frames)

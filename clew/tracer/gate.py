@@ -58,6 +58,9 @@ class Written(Protocol):
     frames: list[bytes]
     news: News | None
 
+    @property
+    def current(self) -> bool: ...
+
 
 class Gate:
     """The gate of one process. `content=False` keeps digests and structure, and stores no content."""
@@ -133,18 +136,23 @@ class Gate:
         """Write a batch. Raises StoreUnwritable; then nothing of it counts as written."""
         if not batch.frames:
             return
+        known = self.known
         self.log.append(batch.frames)
         if batch.news is not None:
-            self._remember(batch.news)
+            # Where a secret became known meanwhile, or the segment before this one was deleted, only what was written
+            # itself is sure.
+            self._remember(batch.news, batch.current and self.known is known)
         batch.frames = []
         if self.rested:
             self.rested = False
             self._written()
 
-    def _remember(self, news: News) -> None:
+    def _remember(self, news: News, whole: bool) -> None:
         if len(self.known) > _KNOWN:
             self.forget()
         self.known |= news.fresh
+        if not whole:
+            return
         for text, name in news.texts:
             self.text_chars += len(text)
             if self.text_chars > _MEMO_CHARS:

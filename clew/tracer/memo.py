@@ -4,24 +4,21 @@ By identity, while they live and do not change; and by content, because retrieve
 anew each time. Only items of Python's own plain values are remembered, and an item is compared type by type: 0 is not
 False, and a list is no tuple.
 
-What `marshal` writes of a value is its content: equal for equal values of the same types, and never read back. It takes
-whatever has a buffer for bytes, so nothing with bytes in it is remembered. Of a long item, which is not written again
+What `marshal` writes of a plain value is its content (store/plain.py). Of a long item, which is not written again
 each time that it is met, the fields must be the very same objects, and those that can change have the content they had.
 Lists of items are remembered as well: every node of a graph is told the state's lists again.
 """
 
 from __future__ import annotations
 
-import marshal
 import weakref
 from collections.abc import Callable
 from itertools import compress, repeat
 from operator import attrgetter, is_, not_
 from typing import Any
 
-import msgspec
-
 from clew.store.digest import Domain, raw_digest
+from clew.store.plain import is_plain, marshalled
 
 _EXTRA = "__pydantic_extra__"
 _CONTENT_BYTES = 32 << 20  # of contents that are remembered
@@ -74,14 +71,14 @@ class ItemMemo:
             return None
         fields = item.__dict__
         if look.whole is not None:
-            same = _marshalled(fields) == look.whole and not getattr(item, _EXTRA, None)
+            same = marshalled(fields) == look.whole and not getattr(item, _EXTRA, None)
         elif (
             len(fields) == len(look.values)
             and all(map(is_, fields.values(), look.values))
             and list(fields) == look.names
             and not getattr(item, _EXTRA, None)
         ):
-            same = not look.changeable or _marshalled(look.changeable) == look.inner
+            same = not look.changeable or marshalled(look.changeable) == look.inner
         else:
             same = content_of(item) == look.content  # such as another object for the same number
         return look.digest if same else None
@@ -99,7 +96,7 @@ class ItemMemo:
         if type(fields) is not dict or getattr(item, _EXTRA, None):
             return None
         look.key = id(item)
-        content = _marshalled(fields)
+        content = marshalled(fields)
         if content is None:
             return None
         if len(content) <= _WHOLE_BYTES:
@@ -108,8 +105,8 @@ class ItemMemo:
             look.whole = None
             look.names, look.values = list(fields), list(fields.values())
             look.changeable = list(compress(look.values, map(not_, map(_FIXED.__contains__, map(type, look.values)))))
-            look.inner = _marshalled(look.changeable)
-            content = _marshalled(fields)  # once more, last
+            look.inner = marshalled(look.changeable)
+            content = marshalled(fields)  # once more, last
             if content is None:
                 return None
             content = raw_digest(Domain.BYTES, content)
@@ -128,7 +125,7 @@ class ItemMemo:
         """Whether the item is plain, and as it was when it was looked at. To be asked as soon as it is encoded: to hash
         and to write lets other threads run, and they may change it back."""
         item = look()
-        return item is not None and _is_plain(item) and content_of(item) == look.content
+        return item is not None and is_plain(item.__dict__) and content_of(item) == look.content
 
     def keep(self, look: Look, digest: bytes) -> None:
         """Remember the digest of an item that was the `same` when it was encoded, if it is alive."""
@@ -162,7 +159,7 @@ class ListLook:
             return values.copy()
         if any(map(getattr, values, repeat(_EXTRA), repeat(None))):
             return None
-        return _marshalled(list(map(_fields_of, values)))
+        return marshalled(list(map(_fields_of, values)))
 
 
 class ListMemo:
@@ -205,22 +202,7 @@ def content_of(item: Any) -> Content | None:
     fields = getattr(item, "__dict__", None)
     if type(fields) is not dict or getattr(item, _EXTRA, None):
         return None
-    content = _marshalled(fields)
+    content = marshalled(fields)
     if content is None:
         return None
     return type(item), content if len(content) <= _WHOLE_BYTES else raw_digest(Domain.BYTES, content)
-
-
-def _marshalled(value: Any) -> bytes | None:
-    try:
-        return marshal.dumps(value, 2)
-    except ValueError:  # not plain (any more), or deeper than it goes
-        return None
-
-
-def _is_plain(item: Any) -> bool:
-    """Whether its content tells an item from every other: there are no bytes in it."""
-    try:
-        return bool(msgspec.to_builtins(item.__dict__) == item.__dict__)  # it makes texts of bytes, and refuses classes
-    except Exception:
-        return False

@@ -239,9 +239,7 @@ class OpenSpan:
         self._ended = True
         values: dict[str, Any] = self.facts.pop("attributes", {})
         if attributes:
-            if None in attributes.values():
-                attributes = {key: value for key, value in attributes.items() if value is not None}
-            values.update(attributes)
+            values.update({key: value for key, value in attributes.items() if value is not None})
         if error is not None and status == "ok":
             status = status_of(error)
         late = self._late

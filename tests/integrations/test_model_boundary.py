@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel, FakeListLLM
@@ -320,3 +321,41 @@ def test_a_stream_consumed_after_shutdown_goes_on(tmp_path: Path) -> None:
     with traced(tmp_path):
         stream = Streaming()._stream(HELLO)
     assert [chunk.text for chunk in stream] == ["echo ", "hello "]
+
+
+def test_a_model_is_what_its_parameters_are_now_of_whatever_type_and_however_deep(tmp_path: Path) -> None:
+    with instrumented(tmp_path) as bed:
+        schema = {"type": "json_schema", "json_schema": {"name": "A"}}
+        model = Echo()
+        for name in "AAABBC":
+            schema["json_schema"]["name"] = name  # type: ignore[index]
+            model.invoke("x", response_format=schema)
+        for temperature in (0, 0.0, False, 0):
+            model.invoke("x", temperature=temperature)
+        asked = [next(slot.digest for slot in span.used if slot.kind == "model") for span in bed.log.of("llm")]
+    assert [asked.index(one) for one in asked[:6]] == [0, 0, 0, 3, 3, 5]
+    assert [asked[6:].index(one) for one in asked[6:]] == [0, 1, 2, 0]
+
+
+def test_a_tool_definition_that_changes_is_another_tool(tmp_path: Path) -> None:
+    with instrumented(tmp_path) as bed:
+        definition: dict[str, Any] = {"type": "function", "function": {"name": "calc", "strict": 1}}
+        for strict in (1, 1, True, 1.0):
+            definition["function"]["strict"] = strict
+            Echo().invoke("x", tools=[definition])
+        tools = [next(slot.digest for slot in span.used if slot.kind == "tool") for span in bed.log.of("llm")]
+    assert [tools.index(one) for one in tools] == [0, 0, 2, 3]
+
+
+def test_a_response_with_values_that_cannot_be_compared_reaches_the_program(tmp_path: Path) -> None:
+    class Odd(Echo):
+        def _generate(self, messages: list[BaseMessage], *args: Any, **kw: Any) -> ChatResult:
+            answer = result("hi")
+            answer.llm_output = {"token_usage": {"prompt_tokens": np.array([1, 2])}}
+            return answer
+
+    with instrumented(tmp_path) as bed:
+        Odd().invoke("x")
+        Odd()._generate(HELLO)
+        assert [span.status for span in bed.log.of("llm")] == ["ok", "ok"]
+        assert not bed.faults

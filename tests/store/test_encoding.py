@@ -549,3 +549,11 @@ def test_parts_of_small_dicts_count_when_they_are_met_again(monkeypatch: pytest.
     first = encode_capture(value, sink)
     assert not first[1]
     assert encode_capture(value, sink) == first == encode_capture(value, Digester())
+
+
+@pytest.mark.parametrize("other", [np.int64(5), np.array([5]), np.float64(2.5e-323), bytearray(b"\5" + bytes(7))])
+def test_a_small_dict_with_a_buffer_is_not_one_with_its_bytes(other: Any) -> None:
+    sink = Remembering()
+    for part in (b"\5" + bytes(7), other, b"\5" + bytes(7), other):
+        value = {"extra": {"x": part}}
+        assert encode_capture(value, sink) == encode_capture(value, Digester())

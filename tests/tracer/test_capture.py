@@ -371,3 +371,63 @@ def test_fixed_attributes_are_cleaned_once_and_as_any_others(gate: Gate) -> None
     assert Batch(gate).fixed(fixed) is Batch(gate).fixed(fixed)
     gate.secrets.add("langgraph")
     assert Batch(gate).fixed(Fixed(fixed)) == Batch(gate).attributes(fixed)
+
+
+def test_a_batch_begun_before_a_secret_was_known_teaches_the_gate_nothing(gate: Gate) -> None:
+    given = [
+        ("small", "value", {"extra": {"t": PASSWORD}}),
+        ("text", "value", f"{LONG} {PASSWORD}"),
+        ("list", "value", [f"{LONG} {PASSWORD}"]),
+        ("item", "value", Message(PASSWORD, {"deep": {"t": PASSWORD}})),
+    ]
+    Batch(gate).slots([("names", "value", {"extra": {"t": "x"}, "facts": {"deep": {}}})])
+    old = Batch(gate)
+    old.inline(PASSWORD)  # it was no secret then
+    gate.secrets.add(PASSWORD)
+    Batch(gate).commit()  # refreshes the gate
+    old.slots(given)
+    old.commit()
+    fresh = gate_of_same(gate)
+    assert Batch(gate).slots(given) == Batch(fresh).slots(given)
+
+
+def gate_of_same(gate: Gate) -> Gate:
+    """Another gate with the same secrets, which has met nothing."""
+    return Gate(gate.log, gate.cleaner, gate.blob_folder)
+
+
+def test_a_batch_in_use_while_a_secret_becomes_known_is_renewed(gate: Gate) -> None:
+    batch = Batch(gate)
+    batch.content = False
+    batch.part(LONG)
+    assert batch.renewed() is batch
+    gate.secrets.add(PASSWORD)
+    other = batch.renewed()
+    assert other is not batch
+    assert not other.content
+    assert other.current
+    assert not batch.frames
+
+
+def test_a_constant_that_is_captured_in_part_is_that_each_time(gate: Gate) -> None:
+    constant = Constant({"callback": object()})
+    found = []
+    for _ in range(3):
+        batch = Batch(gate)
+        batch.slots([("model", "model", constant)])
+        batch.commit()
+        found.append(batch.complete)
+    assert found == [False] * 3
+
+
+def test_what_a_deleted_segment_held_is_not_known_through_an_item(gate: Gate) -> None:
+    gate.log.removed = lambda stem: gate.forget()
+    for value in (LONG, Message(LONG, {}), Message(LONG, {}), Message(LONG, {})):
+        batch = Batch(gate)
+        batch.part(value)
+        batch.commit()
+        if value is LONG:
+            assert gate.log.stem is not None
+            gate.log.stem.with_name(gate.log.stem.name + ".log").unlink()
+            gate.log._looked = 0.0
+    assert text_digest(LONG) in blobs(gate)

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from typing import Any, NamedTuple
 
 from clew.integrations.langchain.constant import constant
+from clew.store.plain import is_plain, marshalled
 from clew.tracer.capture import Given
 from clew.tracer.constant import Constant, Fixed
 
@@ -49,35 +50,41 @@ class Request(NamedTuple):
     attributes: Fixed
 
 
-_known: OrderedDict[tuple[int, int], tuple[Any, dict[str, Any], dict[str, Any], Request]] = OrderedDict()
+_known: OrderedDict[tuple[int, int], tuple[Any, bytes, Request]] = OrderedDict()
 
 
 def request(serialized: Any, metadata: dict[str, Any], parameters: dict[str, Any]) -> Request:
     """The request of a call. A model that is called with the parameters of last time gets last time's answer."""
     kept = {
-        key: copy.copy(value) if value.__class__ in (list, dict) else value
+        key: value
         for key, value in parameters.items()
         if key not in _NOT_PARAMETERS and value is not None and not hasattr(value, "get_secret_value")
     }
     told = {key: metadata[key] for key in _TOLD & metadata.keys()}
     key = (id(serialized), len(parameters))
+    content = marshalled((kept, told))
     entry = _known.get(key)  # the entry holds `serialized`, so its id stays its own
-    if entry is not None and entry[0] is serialized and entry[1] == kept and entry[2] == told:
-        name, slots, attributes = entry[3]
+    if entry is not None and entry[0] is serialized and entry[1] == content:
+        name, slots, attributes = entry[2]
     else:
-        name, slots, attributes = found = _request(serialized, metadata, kept)
-        _known[key] = (serialized, kept, told, found)
-        if len(_known) > _REMEMBERED:
-            try:
-                _known.popitem(last=False)
-            except KeyError:  # another thread took the last one
-                pass
+        snapshot = copy.deepcopy(kept) if content is not None and is_plain([kept, told]) else None
+        lasting = snapshot is not None and marshalled((snapshot, told)) == content
+        found = _request(serialized, metadata, snapshot if lasting and snapshot is not None else kept, lasting)
+        name, slots, attributes = found
+        if lasting and content is not None:
+            _known[key] = (serialized, content, found)
+            if len(_known) > _REMEMBERED:
+                try:
+                    _known.popitem(last=False)
+                except KeyError:  # another thread took the last one
+                    pass
     tools = parameters.get("tools") or parameters.get("functions") or ()
     bound = [("tools", "tool", constant(definition), tool_name(definition)) for definition in tools]
     return Request(name, [*slots, *bound], attributes)
 
 
-def _request(serialized: Any, metadata: dict[str, Any], parameters: dict[str, Any]) -> Request:
+def _request(serialized: Any, metadata: dict[str, Any], parameters: dict[str, Any], lasting: bool) -> Request:
+    """`lasting`: the parameters are plain, and nobody else has them, so that the model's identity is a constant."""
     path = serialized.get("id") if serialized else None
     model = metadata.get("ls_model_name") or parameters.get("model_name") or parameters.get("model")
     provider = metadata.get("ls_provider")
@@ -99,7 +106,7 @@ def _request(serialized: Any, metadata: dict[str, Any], parameters: dict[str, An
         "model": model,
         "parameters": parameters,
     }
-    return Request(name, [("model", "model", Constant(identity), model)], Fixed(attributes))
+    return Request(name, [("model", "model", Constant(identity) if lasting else identity, model)], Fixed(attributes))
 
 
 def tool_name(definition: Any) -> str | None:

@@ -108,7 +108,7 @@ def _answers(reach: _Reach, limit: int, after: str | None) -> tuple[list[Any], s
             sa.or_(table.c.started_ns < stamp, sa.and_(table.c.started_ns == stamp, table.c.id < number))
         )
     runs: list[Any] = []
-    for row in reach.connection.execute(query).all():
+    for row in reach.connection.execute(query):
         if not row.answer or not reach.holds(msgspec.msgpack.decode(row.answer)):
             continue
         if len(runs) == limit:

@@ -80,13 +80,9 @@ def layered(edges: int, chance: random.Random) -> Graph:
 def fill(store: Store, graph: Graph) -> None:
     """Write the graph's edges into the catalog."""
     evidence = int(Evidence.DECLARED)
-    rows = (
-        (src, dst, int(relation), -1, None, evidence, None, None, None)
-        for src, causes in graph.items()
-        for dst, relation in causes
-    )
+    rows = ((src, dst, int(relation), -1, evidence) for src, causes in graph.items() for dst, relation in causes)
     with store.write() as connection:
-        catalog.insert(connection, catalog.edge, EDGE, rows)
+        catalog.insert(connection, catalog.edge, EDGE[:5], rows)
 
 
 def closures(
@@ -151,7 +147,7 @@ def hub(folder: Path, answers: int) -> str:
                 msgspec.msgpack.encode([answer]),
             )
         )
-        edges.append((answer, 1, int(Relation.CONTAINS), 0, 30, int(Evidence.CONTENT), 0, 30, None))
+        edges.append((answer, 1, int(Relation.CONTAINS), 0, int(Evidence.CONTENT), 30, 0, 30, None))
     with Store(Folder(folder, create=True)) as store, store.write() as connection:
         catalog.insert(connection, catalog.word, ("id", "text"), [(number, text) for text, number in kinds.items()])
         catalog.insert(connection, catalog.node, NODE, nodes)

@@ -163,16 +163,19 @@ class _Reach:
         self.starts = set(starts)
         self.certain: set[int] = set()
         self._doubtful: set[int] = set()
+        waiting: set[int] = set()
         frontier = self.starts
         while frontier:
             found = closure(connection, frontier, FORWARDS, forwards=True) - self.certain
             self.certain |= found
-            frontier = self._joined(found) - self.certain
-        frontier = self._choices(self.certain) - self.certain
+            alike = self._alike(found)
+            waiting.update(alike)
+            frontier = self._joined(alike) - self.certain
+        frontier = (waiting | self._candidates(self.certain)) - self.certain
         while frontier:
             found = closure(connection, frontier, FORWARDS, forwards=True) - self.certain - self._doubtful
             self._doubtful |= found
-            frontier = self._choices(found) - self.certain - self._doubtful
+            frontier = self._candidates(found).union(self._alike(found)) - self.certain - self._doubtful
 
     def holds(self, answer: Collection[int]) -> bool:
         """Whether the nodes of an answer came of the starts."""
@@ -182,15 +185,14 @@ class _Reach:
             Walk(self.store, self.connection, answer).strict
         )
 
-    def _joined(self, numbers: Collection[int]) -> set[int]:
-        """Documents that join one of `numbers` beyond doubt."""
-        choices = Joins(self.store, self.connection).resolve(self._alike(numbers), ())
+    def _joined(self, documents: Collection[int]) -> set[int]:
+        """Those documents that join what was reached beyond doubt."""
+        choices = Joins(self.store, self.connection).resolve(documents, ())
         return {choice.document for choice in choices if choice.source in self.certain}
 
-    def _choices(self, numbers: Collection[int]) -> set[int]:
-        """What may be one of `numbers`, among others."""
-        rows = edges_to(self.connection, numbers, (Relation.CANDIDATE,))
-        return {row.src for row in rows}.union(self._alike(numbers))
+    def _candidates(self, numbers: Collection[int]) -> set[int]:
+        """Texts that may hold one of `numbers`, among others."""
+        return {row.src for row in edges_to(self.connection, numbers, (Relation.CANDIDATE,))}
 
     def _alike(self, numbers: Collection[int]) -> list[int]:
         """Documents without a source of their own that have the text of one of `numbers`."""

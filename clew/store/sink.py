@@ -43,10 +43,10 @@ class Sink(Protocol):
     def item(self, kind: str, value: Any, encoded: bytes, complete: bool) -> bytes:
         """A document or message whose own encoding is `encoded`; `complete`: with no opaque marker in it."""
 
-    def packed(self, marshalled: bytes) -> Packed | None:
+    def packed(self, content: bytes) -> Packed | None:
         """A small dict of plain values that was met before."""
 
-    def keep_packed(self, marshalled: bytes, packed: Packed) -> None:
+    def keep_packed(self, content: bytes, packed: Packed) -> None:
         """One in which nothing was changed, and of which nothing is stored elsewhere."""
 
     def seen(self, value: Any) -> bytes | None:
@@ -77,10 +77,10 @@ class Digester:
     def item(self, kind: str, value: Any, encoded: bytes, complete: bool) -> Digest:
         return digest(Domain.VALUE, encoded)
 
-    def packed(self, marshalled: bytes) -> Packed | None:
+    def packed(self, content: bytes) -> Packed | None:
         return None
 
-    def keep_packed(self, marshalled: bytes, packed: Packed) -> None:
+    def keep_packed(self, content: bytes, packed: Packed) -> None:
         pass
 
     def seen(self, value: Any) -> Digest | None:

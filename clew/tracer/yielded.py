@@ -78,7 +78,6 @@ class _Held(Batch):
 
     def __init__(self, gate: Gate) -> None:
         super().__init__(gate)
-        self.version = gate.version
         self.content_of: dict[bytes, tuple[Domain, bytes]] = {}
 
     def put(self, domain: Domain, name: bytes, data: bytes) -> None:

@@ -68,9 +68,12 @@ def request(serialized: Any, metadata: dict[str, Any], parameters: dict[str, Any
         name, slots, attributes = entry[2]
     else:
         snapshot = copy.deepcopy(kept) if content is not None and is_plain([kept, told]) else None
-        lasting = snapshot is not None and marshalled((snapshot, told)) == content
-        found = _request(serialized, metadata, snapshot if lasting and snapshot is not None else kept, lasting)
-        name, slots, attributes = found
+        if snapshot is not None and marshalled((snapshot, told)) != content:
+            snapshot = None  # another thread is changing it
+        lasting = snapshot is not None
+        name, slots, attributes = found = _request(
+            serialized, metadata, kept if snapshot is None else snapshot, lasting
+        )
         if lasting and content is not None:
             _known[key] = (serialized, content, found)
             if len(_known) > _REMEMBERED:

@@ -20,7 +20,7 @@ from measure import Bar, Result, check, median, program, report, scratch, spendi
 from clew.lineage.closure import closure
 from clew.lineage.graph import Lineage
 from clew.lineage.reader import Reader
-from clew.lineage.rows import EDGE, NODE
+from clew.lineage.rows import EDGE, NODE, PLAIN_EDGE
 from clew.store import catalog
 from clew.store.catalog import WALKED, Evidence, Relation, Scope
 from clew.store.digest import text_digest
@@ -82,7 +82,7 @@ def fill(store: Store, graph: Graph) -> None:
     evidence = int(Evidence.DECLARED)
     rows = ((src, dst, int(relation), -1, evidence) for src, causes in graph.items() for dst, relation in causes)
     with store.write() as connection:
-        catalog.insert(connection, catalog.edge, EDGE[:5], rows)
+        catalog.insert(connection, catalog.edge, PLAIN_EDGE, rows)
 
 
 def closures(
@@ -147,7 +147,7 @@ def hub(folder: Path, answers: int) -> str:
                 msgspec.msgpack.encode([answer]),
             )
         )
-        edges.append((answer, 1, int(Relation.CONTAINS), 0, int(Evidence.CONTENT), 30, 0, 30, None))
+        edges.append((answer, 1, int(Relation.CONTAINS), 0, 30, int(Evidence.CONTENT), 0, 30, None))
     with Store(Folder(folder, create=True)) as store, store.write() as connection:
         catalog.insert(connection, catalog.word, ("id", "text"), [(number, text) for text, number in kinds.items()])
         catalog.insert(connection, catalog.node, NODE, nodes)

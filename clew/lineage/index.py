@@ -143,6 +143,7 @@ class Indexer(Runs):
 
     def _read(self, number: int, frames: list[Frame]) -> None:
         later: list[tuple[Frame, Any]] = []
+        runs: list[Run] = []
         remember = self.store.remember
         for frame in frames:  # content first, and what is known of runs
             if frame.type == RecordType.BLOB:
@@ -158,9 +159,12 @@ class Indexer(Runs):
             if entry is not None:
                 later.append((frame, entry))
                 if isinstance(entry, Run):
-                    self._run(number, entry)
+                    runs.append(entry)
         catalog.insert(self._connection, catalog.blob, ("digest", "segment", "offset"), self.rows.blobs)
         self.rows.blobs = []
+        self._know_runs(entry.run_id for entry in runs)
+        for entry in runs:
+            self._run(number, entry)
         self.rows.know_spans(
             entry.trace_id + entry.span_id for _, entry in later if isinstance(entry, (SpanStart, SpanEnd))
         )

@@ -39,7 +39,8 @@ SPAN = (
     "end_segment",
     "end_offset",
 )
-EDGE = ("src", "dst", "relation", "start", "evidence", "end", "source_start", "source_end", "info")
+EDGE = ("src", "dst", "relation", "start", "end", "evidence", "source_start", "source_end", "info")
+PLAIN_EDGE = ("src", "dst", "relation", "start", "evidence")
 _SAID = Evidence.DECLARED
 _DECLARED = int(_SAID)
 _WHOLE = -1  # the start of an edge that is about no range of a text
@@ -254,7 +255,7 @@ class Rows:
         key = (src, dst, +relation, start)
         if key not in self.plain and key not in self.edges:
             first, last = source if source else (None, None)
-            self.edges[key] = (+evidence, end, first, last, _pack(info) if info else None)
+            self.edges[key] = (end, +evidence, first, last, _pack(info) if info else None)
 
     def flush(self) -> None:
         """Write what was collected."""
@@ -263,8 +264,8 @@ class Rows:
         catalog.insert(connection, catalog.word, ("id", "text"), self.new_words)
         catalog.insert(connection, catalog.node, NODE, self.new_nodes.values())
         catalog.insert(connection, catalog.span, SPAN, self.new_spans.values())
-        catalog.insert(connection, catalog.edge, EDGE[:5], [(*key, _DECLARED) for key in self.plain])
-        catalog.insert(connection, catalog.edge, EDGE, [key + rest for key, rest in self.edges.items()])
+        catalog.insert(connection, catalog.edge, PLAIN_EDGE, [(*key, _DECLARED) for key in sorted(self.plain)])
+        catalog.insert(connection, catalog.edge, EDGE, [key + self.edges[key] for key in sorted(self.edges)])
         catalog.insert(connection, catalog.leaf, ("text", "node"), self.leaves)
         catalog.insert(connection, catalog.member, ("container", "position", "node"), self.members)
         catalog.insert(connection, catalog.blob, ("digest", "segment", "offset"), self.blobs)

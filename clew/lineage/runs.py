@@ -6,6 +6,7 @@ A run whose memory is gone (another process began it, or it is long ago) is read
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -33,6 +34,7 @@ class Runs:
         self.rows = Rows()
         self.resolver = Resolver(store, self.rows)
         self._runs: dict[bytes, int] = {}
+        self._absent: set[bytes] = set()  # runs that the catalog does not have
         self._ids: dict[int, bytes] = {}
         self._records: dict[bytes, Run] = {}
         self._scopes: OrderedDict[bytes, RunScope] = OrderedDict()
@@ -40,6 +42,7 @@ class Runs:
     def forget(self) -> None:
         """Somebody else indexed meanwhile: what is remembered may be stale."""
         self._runs.clear()
+        self._absent.clear()
         self._ids.clear()
         self._records.clear()
         self._scopes.clear()
@@ -100,9 +103,21 @@ class Runs:
         self._ids[run] = run_id
         return run
 
+    def _know_runs(self, run_ids: Iterable[bytes]) -> None:
+        """Look up many runs at once, before they are asked for one by one."""
+        missing = [run_id for run_id in run_ids if run_id not in self._runs]
+        self._absent = set(missing)
+        for start in range(0, len(missing), 500):
+            query = sa.select(catalog.run.c.run_id, catalog.run.c.id).where(
+                catalog.run.c.run_id.in_(missing[start : start + 500])
+            )
+            for run_id, run in self._connection.execute(query):
+                self._remember_run(run_id, run)
+                self._absent.discard(run_id)
+
     def _run_number(self, run_id: bytes) -> int | None:
         run = self._runs.get(run_id)
-        if run is None:
+        if run is None and run_id not in self._absent:
             run = self._connection.execute(sa.select(catalog.run.c.id).where(catalog.run.c.run_id == run_id)).scalar()
             if run is not None:
                 self._remember_run(run_id, run)

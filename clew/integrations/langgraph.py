@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import re
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from itertools import repeat
 from types import FrameType
 from typing import Any
 
@@ -29,7 +29,6 @@ from clew.tracer.span import OpenSpan
 
 _REMEMBERED = 10_000
 _DATA = frozenset((str, int, float, bool, bytes, dict, type(None)))
-_TASK_ID = re.compile(r":([^:|]*)(?=\||$)")  # of "outer:id|1|inner:id"
 _NEARBY = 8  # frames between a graph and its handlers: managers and event loops of callbacks
 _STARTER = 2  # frames between the manager that is told of a start and who tells it
 _STREAM, _ASTREAM, _STARTED, _ASTARTED = (
@@ -57,13 +56,7 @@ class LangGraphObserver(LangChainObserver, GraphCallbackHandler):
         if name == metadata.get("langgraph_node") and (parent is None or parent.facts.get("namespace") != namespace):
             step, triggers = metadata.get("langgraph_step"), metadata.get("langgraph_triggers") or ()
             fixed, index = _task(step, tuple(triggers), tuple(metadata.get("langgraph_path") or ()))
-            attributes: dict[str, Any] = {}
-            if namespace:
-                attributes["langgraph.checkpoint_ns"] = Clean(namespace)
-                *above, own = _TASK_ID.findall(namespace) or [""]
-                attributes["graph.node.id"] = Clean(own)
-                if above:
-                    attributes["graph.node.parent_id"] = Clean(above[-1])
+            attributes: dict[str, Any] = {"langgraph.checkpoint_ns": Clean(namespace)} if namespace else {}
             return Kind("node", _read(inputs), attributes, None if index is None else f"{name}[{index}]", fixed)
         if "ls_integration" in metadata and _called_by_graph():
             return Kind("workflow", _graph_inputs(inputs), {})
@@ -196,8 +189,10 @@ def _trigger(node: OpenSpan, graph: OpenSpan, task: str, triggers: Iterable[str]
     """
     step = node.facts["step"]
     ran: dict[int, dict[str, tuple[str, bytes, bytes]]] = graph.facts.setdefault("ran", {})
-    joins = [one for one in triggers if one.startswith("join:")]
-    joined = {name for one in joins for name in one.split(":")[1].split("+")} if joins else None
+    joined: set[str] = set()
+    for one in triggers:
+        if one.startswith("join:"):
+            joined.update(one.split(":")[1].split("+"))
     if joined:
         steps = sorted(one for one in list(ran) if one < step)
         latest = {one[0]: one for number in steps for one in ran[number].values() if one[0] in joined}
@@ -228,7 +223,7 @@ def _task(step: Any, triggers: tuple[Any, ...], path: tuple[Any, ...]) -> tuple[
     """A task's attributes, and the index of a `Send` or of a call: `("__pregel_push", ..., index, is_call)`."""
     sent = bool(path) and path[0] == "__pregel_push"
     attributes = {"langgraph.step": step, "langgraph.triggers": list(triggers), "langgraph.path": _path_text(path)}
-    return Fixed(attributes), next((part for part in reversed(path) if sent and part.__class__ is int), None)
+    return Fixed(attributes), next((part for part in reversed(path) if sent and type(part) is int), None)
 
 
 def _path_text(path: tuple[Any, ...]) -> str:
@@ -237,7 +232,7 @@ def _path_text(path: tuple[Any, ...]) -> str:
 
 def _read(state: Any) -> list[Given]:
     """What a node read, channel by channel."""
-    if state.__class__ is dict:
+    if type(state) is dict:
         return payload.slots(state, "input")
     fields = payload.fields_of(state)
     return payload.slots(fields if fields is not None else _plain(state), "input")
@@ -254,7 +249,7 @@ def _written(value: Any) -> list[Given]:
     """What a node wrote, channel by channel, from whatever it returned."""
     if value is None or isinstance(value, Send):
         return []
-    if value.__class__ is dict:
+    if type(value) is dict:
         return [(str(channel), "value", _plain(part)) for channel, part in value.items()]
     if isinstance(value, Command):
         update = value.update
@@ -288,22 +283,20 @@ def _goto(value: Any) -> list[str]:
 
 def _plain(value: Any) -> Any:
     """A value with LangGraph's control objects in a form that can be recorded."""
-    if value.__class__ in _DATA:
+    if type(value) in _DATA:
         return value
     if isinstance(value, Send):
         return {"send": value.node, "arg": _plain(value.arg)}
     if isinstance(value, Command):
         return {"update": _plain(value.update), "goto": _goto(value), "graph": value.graph}
-    if value.__class__ is list:
-        for one in value:
-            if one.__class__ not in _DATA and isinstance(one, (Send, Command)):
-                return [_plain(one) for one in value]
+    if type(value) is list and any(map(isinstance, value, repeat((Send, Command)))):
+        return [_plain(one) for one in value]
     return value
 
 
 def _same(one: Any, other: Any) -> bool:
     """Whether two states hold the very same values."""
-    if one is other or one.__class__ is not dict or other.__class__ is not dict:
+    if one is other or type(one) is not dict or type(other) is not dict:
         return one is other
     return one.keys() == other.keys() and all(one[channel] is other[channel] for channel in one)
 

@@ -99,10 +99,12 @@ class SpanView:
     def attributes(self) -> dict[str, Any]:
         """What the kind implies, attributes at start and end, and the digests of what went in and out."""
         opened, closed = self._records
-        found = implied_attributes(self.kind, self.name, self.run_id, self._session) if self.scope == "clew" else {}
+        found: dict[str, Any] = {}
         for part in (opened, closed):
             if part is not None:
                 found.update(part.attributes)
+        if self.scope == "clew":
+            found = implied_attributes(self.kind, self.name, self.run_id, self._session, found) | found
         for side, slots in (("in", self.used), ("out", self.generated)):
             if slots:
                 found[f"clew.{side}.digests"] = [slot.digest for slot in slots[:256]]

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 
 import msgspec
 
@@ -44,9 +45,8 @@ class Log:
         self.stem: Path | None = None  # the segment being written
         self.size = 0
         self.closed_stems: list[Path] = []  # segments of this process that are complete
-        self.appended = 0  # writes so far, over all segments
         self.removed: Callable[[Path], None] = lambda stem: None  # told when somebody deleted the segment being written
-        self._looked = 0.0
+        self._look_at = 0.0  # when to see next whether the file is still there; by the monotonic clock
         _living.add(self)
 
     def append(self, frames: list[bytes]) -> int:
@@ -63,8 +63,7 @@ class Log:
                 return -1
             self._writing = True
             try:
-                if (now := time.monotonic()) - self._looked >= LOOK_SECONDS:
-                    self._looked = now
+                if monotonic() >= self._look_at:
                     gone = self._gone()
                 if self._fd < 0 or self.size > ROLL_BYTES:
                     self._open()
@@ -78,7 +77,6 @@ class Log:
                     self._cut(offset)
                     raise StoreUnwritable(f"{self.stem}: only {written} of {len(data)} bytes could be written")
                 self.size = offset + written
-                self.appended += 1
             finally:
                 self._writing = False
             while self._interrupting:
@@ -93,6 +91,7 @@ class Log:
 
     def _gone(self) -> Path | None:
         """The segment being written, let go of, if its file was deleted. A system call: made once a second."""
+        self._look_at = monotonic() + LOOK_SECONDS
         if self._fd < 0 or os.fstat(self._fd).st_nlink:
             return None
         stem = self.stem
@@ -148,6 +147,11 @@ class Log:
         self.stem = None
         self.size = 0
 
+    @property
+    def written(self) -> tuple[Path | None, int]:
+        """How far it was written: the segment, and the bytes in it."""
+        return self.stem, self.size
+
     def sync(self) -> None:
         """Make what was appended durable against loss of power."""
         with self._lock:
@@ -190,7 +194,7 @@ _NUMBER, _encode, _frame = record.NUMBER, record.encode, segment.frame_bytes
 
 def framed(entry: msgspec.Struct) -> bytes:
     """A record struct, framed."""
-    return _frame(_NUMBER[entry.__class__], _encode(entry))
+    return _frame(_NUMBER[type(entry)], _encode(entry))
 
 
 def blob_frame(domain: int, digest: bytes, data: bytes) -> bytes:

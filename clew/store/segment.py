@@ -13,10 +13,10 @@ import os
 import re
 import struct
 import sys
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
+from zlib import crc32
 
 import msgspec
 
@@ -35,7 +35,7 @@ _pack = FRAME.pack
 _TABLE = struct.Struct("<QQ")  # logical offset, file offset of a block
 _FOOTER = struct.Struct("<QQQ8s")  # table offset, blocks, logical size, magic
 _FRAME_HERE = re.compile(rb"(?s)(?=.{8}[\x00-\x20]\x01)")  # what may be a frame: any length and crc, type, version
-_HEAD_CRC = [zlib.crc32(bytes((kind, 1))) for kind in range(256)]
+_HEAD_CRC = [crc32(bytes((kind, 1))) for kind in range(256)]
 _BLOCK_BYTES = 1 << 18
 _LEVEL = 6
 
@@ -52,13 +52,12 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
 def frame_bytes(kind: int, payload: bytes, version: int = 1) -> bytes:
     """A record framed for the log."""
-    if version == 1:
-        return _pack(len(payload), zlib.crc32(payload, _HEAD_CRC[kind]), kind, 1) + payload
-    return _pack(len(payload), _crc(payload, kind, version), kind, version) + payload
+    head = _HEAD_CRC[kind] if version == 1 else crc32(bytes((kind, version)))
+    return _pack(len(payload), crc32(payload, head), kind, version) + payload
 
 
 def _crc(payload: bytes, kind: int, version: int) -> int:
-    return zlib.crc32(payload, _HEAD_CRC[kind] if version == 1 else zlib.crc32(bytes((kind, version))))
+    return crc32(payload, _HEAD_CRC[kind] if version == 1 else crc32(bytes((kind, version))))
 
 
 class SegmentFile:
@@ -157,7 +156,7 @@ class SegmentFile:
             length, crc, kind, version = found
             end = offset + head + length
             payload = buffer[body : body + length]
-            checked = zlib.crc32(payload, _HEAD_CRC[kind]) if version == 1 else _crc(payload, kind, version)
+            checked = crc32(payload, _HEAD_CRC[kind]) if version == 1 else _crc(payload, kind, version)
             if checked == crc and len(payload) == length:
                 yield Frame(offset, kind, version, payload, end)
                 offset = end
@@ -197,7 +196,7 @@ class SegmentFile:
                 if end > self.size:
                     continue
                 body = self._intact(offset + at + 8, 2 + length)
-                if zlib.crc32(body) == crc and crc:
+                if crc32(body) == crc and crc:
                     return offset + at
             offset += max(1, len(piece) - FRAME.size + 1)
         return None

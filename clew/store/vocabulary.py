@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 GLOBAL_KINDS = frozenset((
@@ -56,8 +58,15 @@ _CONTENT_BELOW = (
 )  # fmt: skip
 
 
-def implied_attributes(kind: str, name: str, run_id: str, session: str | None) -> dict[str, Any]:
-    """What a span of clew's has by its kind, name and run: exported and shown, and not logged with each span.
+_NAMESPACE = "langgraph.checkpoint_ns"
+_TASK_ID = re.compile(r":([^:|]*)(?=\||$)")  # of "outer:id|1|inner:id"
+
+
+def implied_attributes(
+    kind: str, name: str, run_id: str, session: str | None, own: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a span of clew's has by its kind, name, run and `own` attributes: exported and shown, and not logged with each
+    span.
 
     What the span's record says itself comes over them.
     """
@@ -70,6 +79,10 @@ def implied_attributes(kind: str, name: str, run_id: str, session: str | None) -
     found.update(dict.fromkeys(_NAMES.get(kind, ()), name))
     if session is not None:
         found["session.id"] = found["gen_ai.conversation.id"] = session
+    if namespace := own.get(_NAMESPACE):
+        *above, found["graph.node.id"] = _TASK_ID.findall(str(namespace)) or [""]
+        if above:
+            found["graph.node.parent_id"] = above[-1]
     return found
 
 

@@ -31,8 +31,6 @@ _CONTENT = (Domain.TEXT, Domain.VALUE, Domain.BYTES, Domain.TENSOR)
 class Batch:
     """What one event brings. It is the `encoding.Sink` of the event's values. For one thread."""
 
-    news: News | None = None  # most bring none
-    complete = True  # nothing of it was captured as an opaque marker
     depth = 0  # lists around the list that is being captured
     _asked: Any = None  # a value of which the gate does not know this very object
     _seen: Any = None  # nor any like it
@@ -45,7 +43,8 @@ class Batch:
         self.version = gate.version
         self.content = gate.content  # False: digests of what comes next, and not the content itself
         self.frames: list[bytes] = []
-        self.clean, self.innocent = gate.inlines, gate.innocent
+        self.news: News | None = None  # most bring none
+        self.complete = True  # nothing of it was captured as an opaque marker
 
     @property
     def current(self) -> bool:
@@ -63,6 +62,14 @@ class Batch:
 
     # -- encoding.Sink
 
+    @property
+    def clean(self) -> dict[str, str]:
+        return self.gate.inlines
+
+    @property
+    def innocent(self) -> set[str]:
+        return self.gate.innocent
+
     def text(self, text: str) -> bytes:
         known = self.gate.texts.get(text)
         if known is not None:
@@ -76,11 +83,11 @@ class Batch:
         return name
 
     def inline(self, text: str) -> str:
-        if text in self.clean:
-            return self.clean[text]
+        memo = self.gate.inlines
+        if text in memo:
+            return memo[text]
         clean = self.gate.cleaner.text(text)
         if len(text) < encoding.REFERENCE_CHARS:
-            memo = self.gate.inlines
             if len(memo) >= REMEMBERED:
                 memo = self.gate.inlines = {}  # not cleared: others are looking there
             memo[text] = clean
@@ -200,46 +207,24 @@ class Batch:
             return _VALUE, encoded[3:]  # the value is an item: its own digest is its identity
         return _VALUE, self.data(_VALUE, encoded)
 
-    def _joined(self, values: list[Any]) -> list[Any]:
-        """`chunks.joined`, remembered for lists that were found clean: states hold the same lists again and again."""
-        clean = self.gate.clean_lists
-        if not _JOINABLE.issuperset(map(type, values)) or sum(map(len, values)) > _CLEAN_CHARS:
-            return chunks.joined(values, self.gate.cleaner)
-        key = tuple(values)
-        if key in clean:
-            return values
-        found = chunks.joined(values, self.gate.cleaner)
-        if len(found) == len(values):
-            if len(clean) >= _CLEAN_LISTS:
-                clean.clear()
-            clean.add(key)
-        return found
-
     def chain(self, values: Iterable[Any]) -> bytes:
         """The digest of a list, each item captured on its own."""
         if type(values) is not list:
             values = list(values)
-        if not values:
-            return _EMPTY
+        if _TEXTS.issuperset(map(type, values)):
+            return self._texts(values)
         gate = self.gate
-        if len(values) == 1:
-            value = values[0]
-            if type(value) is str:
-                return self._link(_EMPTY, _TEXT, gate.texts.get(value) or self.text(value))
-            domain, item = self._item(value)
-            return self._link(_EMPTY, domain, item)
-        if (known := gate.lists.of(values)) is not None:
-            return known
-        look = gate.lists.look(values)
-        parts = values
-        if not _JOINABLE.isdisjoint(map(type, values)):
-            parts = self._joined(values)
-        seen, texts, written = gate.items.of, gate.texts, gate.links
+        parts, look = values, None
+        if len(values) > 1:
+            if (known := gate.lists.of(values)) is not None:
+                return known
+            look = gate.lists.look(values)
+            if not _JOINABLE.isdisjoint(map(type, values)):
+                parts = chunks.joined(values, gate.cleaner)
+        seen, written = gate.items.of, gate.links
         current = _EMPTY
         for value in parts:
-            if type(value) is str:
-                domain, item = _TEXT, texts[value] if value in texts else self.text(value)
-            elif (known := seen(value)) is not None:
+            if (known := seen(value)) is not None:
                 domain, item = _VALUE, known
             else:
                 domain, item = self._item(value)
@@ -250,8 +235,28 @@ class Batch:
             else:
                 current = self._link(current, domain, item)
                 look = None  # it is remembered when all of it is in the log
-        if look is not None and parts is values and self.current:
+        if look is not None and self.current:
             gate.lists.keep(look, current)
+        return current
+
+    def _texts(self, texts: list[str]) -> bytes:
+        """The digest of a list of texts. States hold the same lists again and again: short ones are remembered whole."""
+        if not texts:
+            return _EMPTY
+        gate = self.gate
+        key = tuple(texts)
+        if (known := gate.text_lists.get(key)) is not None:
+            return known
+        parts = chunks.joined(texts, gate.cleaner) if len(texts) > 1 else texts
+        current, lasting = _EMPTY, len(parts) == len(texts)
+        for text in parts:
+            name = gate.texts.get(text)
+            lasting = lasting and name is not None and current + name in gate.links  # all of it is in the log
+            current = self._link(current, _TEXT, name or self.text(text))
+        if lasting and self.current and sum(map(len, texts)) <= _LIST_CHARS:
+            if len(gate.text_lists) >= _LISTS_REMEMBERED:
+                gate.text_lists = {}
+            gate.text_lists[key] = current
         return current
 
     def _item(self, value: Any) -> tuple[Domain, bytes]:
@@ -306,14 +311,16 @@ class Batch:
         known, innocent = gate.slots, gate.innocent
         found: list[Slot] = []
         for one in given:
-            value = one[2]
-            cls = type(value)
-            if (cls is str or cls is Constant) and len(one) < 5:
+            cls = type(one[2])
+            if cls is list and len(one) == 3:
+                role, kind, value = one
+                if role in innocent:
+                    found.append(Slot(role, kind, _CHAIN_NUMBER, self.chain(value)))
+                    continue
+            elif (cls is str or cls is Constant) and len(one) < 5:
                 found.append(known.get(one) or self._new_slot(one))
-            elif cls is list and len(one) == 3 and one[0] in innocent:
-                found.append(Slot(one[0], one[1], _CHAIN_NUMBER, self.chain(value)))
-            else:
-                found.append(self.slot(one))
+                continue
+            found.append(self.slot(one))
         return found
 
     def _new_slot(self, given: Given) -> Slot:
@@ -422,11 +429,12 @@ _ITEM_HEAD = bytes((0xC7, 32, int(decoding.Code.ITEM)))
 _ITEM_BYTES = 35
 _EMPTY = bytes(chain.EMPTY)
 _INT64 = 1 << 63
-_CLEAN_LISTS = 1024
-_CLEAN_CHARS = 4096  # of one of them
+_LISTS_REMEMBERED = 256
+_LIST_CHARS = 1 << 14  # of one of them
 _FEW = 8
 _PLAIN = frozenset((float, bool, type(None), Digest))
 _PLAIN_NUMBERS = frozenset((float, bool, type(None)))
+_TEXTS = frozenset((str,))
 _JOINABLE = frozenset((str, bytes))  # of which several together may hold a credential that none holds alone
 
 

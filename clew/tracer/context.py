@@ -37,7 +37,7 @@ def parent_here(owner: OpenSpan | None) -> trace.Span:
     if owner is None:
         return trace.get_current_span()
     here = otel_context.get_current()
-    if here.get(_CURRENT).__class__ is LightSpan or here.get(_KEY) is not owner:
+    if type(here.get(_CURRENT)) is LightSpan or here.get(_KEY) is not owner:
         return owner.otel  # a light span is none of the user's
     current = trace.get_current_span(here)
     return current if current.get_span_context().is_valid else owner.otel

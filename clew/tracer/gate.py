@@ -74,7 +74,7 @@ class Gate:
         self.texts: dict[str, bytes] = {}
         self.text_chars = 0
         self.inlines: dict[str, str] = {}
-        self.clean_lists: set[tuple[Any, ...]] = set()
+        self.text_lists: dict[tuple[str, ...], bytes] = {}  # short ones that are in the log, with their texts
         self.names: dict[str, str] = {}
         self.innocent: set[str] = set()  # names that do not say that what stands under them is secret
         self.keys: dict[Any, str] = {}  # of attributes that say neither that nor that they are content
@@ -122,7 +122,7 @@ class Gate:
     def forget(self) -> None:
         """Forget what was written (after a fork, or when the log was lost): it will be written again."""
         self.known, self.texts, self.inlines, self.items, self.links = set(), {}, {}, ItemMemo(), {}
-        self.names, self.keys, self.clean_lists, self.slots, self.fixed, self.packed = {}, {}, set(), {}, {}, {}
+        self.names, self.keys, self.text_lists, self.slots, self.fixed, self.packed = {}, {}, {}, {}, {}, {}
         self.lists = ListMemo(self.items)
         self.text_chars = 0
 

@@ -56,9 +56,9 @@ class BackgroundIndexing:
 
     def _wait_until_quiet(self) -> None:
         until = time.monotonic() + LAG_SECONDS
-        written = -1
-        while self._tracer.log.appended != written and time.monotonic() < until and not self._stop.is_set():
-            written = self._tracer.log.appended
+        log, before = self._tracer.log, None
+        while before != log.written and time.monotonic() < until and not self._stop.is_set():
+            before = log.written
             self._stop.wait(QUIET_SECONDS)
 
     def run_now(self, *, wait: bool = True) -> None:

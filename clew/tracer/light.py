@@ -63,28 +63,25 @@ class Said:
 class LightSpan(trace.Span):
     """Keeps its ids, its times, and what is said of it until it ends."""
 
-    end_time: int | None = None
-    said: Said | None = None
     _context: SpanContext | None = None
 
-    def __init__(self, name: str, trace_id: bytes, flags: int, state: TraceState | None) -> None:
-        self.name = name
-        self.trace_id = trace_id
-        self.span_id = new_span_id()
-        self.flags = flags
-        self.state = state
-        self.start_time = time_ns()
-
-    @classmethod
-    def below(cls, name: str, parent: trace.Span) -> LightSpan:
+    def __init__(self, name: str, parent: trace.Span) -> None:
         """A span under another one, or, where that has no valid ids, the root of a trace."""
-        if parent.__class__ is cls:
-            return cls(name, parent.trace_id, parent.flags, parent.state)
-        above = parent.get_span_context()
-        if above.is_valid:
-            trace_id = above.trace_id.to_bytes(16, "big")
-            return cls(name, trace_id, above.trace_flags & _KNOWN_FLAGS, plain_state(above.trace_state))
-        return cls(name, new_trace_id(), _ROOT_FLAGS, None)
+        self.name = name
+        self.trace_id: bytes
+        self.flags: int
+        self.state: TraceState | None
+        if type(parent) is LightSpan:
+            self.trace_id, self.flags, self.state = parent.trace_id, parent.flags, parent.state
+        elif (above := parent.get_span_context()).is_valid:
+            self.trace_id = above.trace_id.to_bytes(16, "big")
+            self.flags, self.state = above.trace_flags & _KNOWN_FLAGS, plain_state(above.trace_state)
+        else:
+            self.trace_id, self.flags, self.state = new_trace_id(), _ROOT_FLAGS, None
+        self.span_id = new_span_id()
+        self.start_time = time_ns()
+        self.end_time: int | None = None
+        self.said: Said | None = None
 
     def get_span_context(self) -> SpanContext:
         context = self._context

@@ -27,7 +27,6 @@ _LISTS = 64  # that are remembered
 _LIST_BYTES = 1 << 14  # of the content of one of them
 _FIXED = frozenset((str, int, float, bool, type(None)))  # types of values that cannot change
 UNCHANGING = _FIXED | {bytes}  # types of values that need no capture at once: they will be what they are
-_TEXTS = {str}
 _fields_of = attrgetter("__dict__")
 
 Content = tuple[type, bytes]
@@ -142,28 +141,26 @@ class ItemMemo:
 
 
 class ListLook:
-    """A list as it was when it was looked at."""
+    """A list of items as it was when it was looked at."""
 
-    __slots__ = ("content", "digest", "items", "key", "types")
+    __slots__ = ("content", "digest", "key", "types")
 
     def __init__(self, values: list[Any]) -> None:
         self.key = id(values)
         self.types = list(map(type, values))
-        self.items = self.types.count(str) < len(values)  # that have fields
-        self.content: Any = self.read(values)
+        self.content = _fields_in(values)
         self.digest = b""
 
-    def read(self, values: list[Any]) -> Any:
-        """What stands in such a list."""
-        if not self.items:
-            return values.copy()
-        if any(map(getattr, values, repeat(_EXTRA), repeat(None))):
-            return None
-        return marshalled(list(map(_fields_of, values)))
+
+def _fields_in(values: list[Any]) -> bytes | None:
+    """What stands in a list of items."""
+    if any(map(getattr, values, repeat(_EXTRA), repeat(None))):
+        return None
+    return marshalled(list(map(_fields_of, values)))
 
 
 class ListMemo:
-    """Digests of lists, of texts or of remembered items."""
+    """Digests of lists of remembered items."""
 
     def __init__(self, items: ItemMemo) -> None:
         self._items = items
@@ -174,7 +171,7 @@ class ListMemo:
         look = self._kept.get(id(values))
         if look is None or list(map(type, values)) != look.types:
             return None
-        return look.digest if (look.read(values) if look.items else values) == look.content else None
+        return look.digest if _fields_in(values) == look.content else None
 
     def look(self, values: list[Any]) -> ListLook | None:
         """The list as it is now, if it is worth remembering: it is met for the second time, and holds nothing else."""
@@ -184,15 +181,11 @@ class ListMemo:
                 self._kept = {}
             self._kept[own] = None
             return None
-        types = set(map(type, values))
-        if types == _TEXTS or self._items.classes.issuperset(types):
-            return ListLook(values)
-        return None
+        return ListLook(values) if self._items.classes.issuperset(map(type, values)) else None
 
     def keep(self, look: ListLook, digest: bytes) -> None:
-        """Remember a list whose digest was made, after it was looked at, of remembered texts and items alone."""
-        content = look.content
-        if content is not None and (len(content) if look.items else sum(map(len, content))) <= _LIST_BYTES:
+        """Remember a list whose digest was made, after it was looked at, of remembered items alone."""
+        if look.content is not None and len(look.content) <= _LIST_BYTES:
             look.digest = digest
             self._kept[look.key] = look
 

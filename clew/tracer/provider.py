@@ -244,15 +244,14 @@ class Provider(sdk.TracerProvider):
         self._reporting = _Relay(sink, self._active_span_processor, fault)
         self._relaying = _Relay(None, self._active_span_processor, fault)
 
-    def own_span(
-        self, name: str, parent: trace.Span, told: Callable[..., tuple[SpanKind, Attributes]], *of: Any
-    ) -> RecordedSpan | LightSpan:
-        """A span of clew's own under `parent`: a light one while nobody reads it, of which `told(*of)` need not tell."""
+    def light_span(self, name: str, parent: trace.Span) -> LightSpan | None:
+        """A span of clew's own under `parent`, while nobody reads spans; None where somebody does."""
         if (watch := self.watch) is not None:
             watch()
-        if self.user is None and not self._has_added:
-            return LightSpan.below(name, parent)
-        kind, attributes = told(*of)
+        return LightSpan(name, parent) if self.user is None and not self._has_added else None
+
+    def own_span(self, name: str, parent: trace.Span, kind: SpanKind, attributes: Attributes) -> RecordedSpan:
+        """A span of clew's own under `parent`, for those who read spans."""
         span = self.start_span(name, parent=parent.get_span_context(), kind=kind, attributes=attributes)
         span.said = Said()
         return span

@@ -145,7 +145,7 @@ class OpenSpan:
             run.session = gate.name(run.session) if run.session is not None else None
         self.run: OpenRun = run
         above = context.parent_here(parent)
-        self.otel = otel = tracer.provider.own_span(name, above, self._exported, attributes, fixed)
+        self.otel = otel = tracer.provider.light_span(name, above) or self._recorded(name, above, attributes, fixed)
         self.trace_id = trace_id = otel.trace_id
         self.span_id = span_id = otel.span_id
         self.start_ns = start_ns = otel.start_time or time.time_ns()
@@ -169,11 +169,14 @@ class OpenSpan:
         except Exception as error:
             tracer.faults.add(f"start of {kind} span", error)
 
-    def _exported(self, attributes: dict[str, Any] | None, fixed: Fixed | None) -> tuple[SpanKind, dict[str, Any]]:
-        """What those who read spans through OpenTelemetry get: the record's attributes, and what its kind implies."""
+    def _recorded(
+        self, name: str, above: trace.Span, attributes: dict[str, Any] | None, fixed: Fixed | None
+    ) -> RecordedSpan:
+        """The span for those who read spans through OpenTelemetry: with the record's attributes, and what its kind implies."""
         own = {key: value for key, value in {**(fixed or {}), **(attributes or {})}.items() if value is not None}
-        implied = implied_attributes(self.kind, self.name, self.run.run_id.hex(), self.run.session)
-        return SpanKind.CLIENT if self.kind in _CLIENT else SpanKind.INTERNAL, implied | own
+        implied = implied_attributes(self.kind, self.name, self.run.run_id.hex(), self.run.session, own)
+        kind = SpanKind.CLIENT if self.kind in _CLIENT else SpanKind.INTERNAL
+        return self.tracer.provider.own_span(name, above, kind, implied | own)
 
     @property
     def here(self) -> bool:

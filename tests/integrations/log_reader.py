@@ -34,8 +34,8 @@ class Read:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        implied = implied_attributes(self.start.kind, self.start.name, self.start.run_id.hex(), None)
-        return {**implied, **self.start.attributes, **(self.end.attributes if self.end else {})}
+        own = {**self.start.attributes, **(self.end.attributes if self.end else {})}
+        return implied_attributes(self.start.kind, self.start.name, self.start.run_id.hex(), None, own) | own
 
     @property
     def used(self) -> list[Slot]:

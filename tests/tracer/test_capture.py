@@ -429,5 +429,5 @@ def test_what_a_deleted_segment_held_is_not_known_through_an_item(gate: Gate) ->
         if value is LONG:
             assert gate.log.stem is not None
             gate.log.stem.with_name(gate.log.stem.name + ".log").unlink()
-            gate.log._looked = 0.0
+            gate.log._look_at = 0.0
     assert text_digest(LONG) in blobs(gate)

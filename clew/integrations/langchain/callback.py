@@ -83,7 +83,7 @@ class LangChainObserver(BaseCallbackHandler):
             metadata = metadata or {}
             name = name or _class_name(serialized) or "RunnableCallable"
             parent, top = open_runs.parent(parent_run_id)
-            late = inputs == _LATE if inputs.__class__ is dict else False
+            late = inputs == _LATE if type(inputs) is dict else False
             step = fixed = None
             if run_type is None:
                 kind, used, attributes, step, fixed = self.chain(name, None if late else inputs, metadata, parent)

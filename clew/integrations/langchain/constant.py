@@ -17,7 +17,7 @@ _known: OrderedDict[int, tuple[dict[str, Any], bytes, Constant]] = OrderedDict()
 
 def constant(value: Any) -> Any:
     """The constant of a plain dict that the caller keeps; a new one if it changed. Anything else as it is."""
-    content = marshalled(value) if value.__class__ is dict else None
+    content = marshalled(value) if type(value) is dict else None
     if content is None:
         return value
     entry = _known.get(id(value))  # the entry holds the dict, so the id stays its own

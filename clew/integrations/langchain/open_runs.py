@@ -57,8 +57,8 @@ def start(
 ) -> OpenSpan:
     """Open the span of a run. `step` is its part of the span path, `run` the run that it is the root of."""
     around: Scope = parent.facts["langchain"] if parent is not None and "langchain" in parent.facts else NOTHING
-    scope, key = scope_of(around, tags, metadata)
-    if scope is not around:
+    scope, key = scope_of(tuple(tags) if tags else (), tuple(metadata))
+    if scope != around:
         attributes.update(new_attributes(scope, around, metadata))
     if around is NOTHING and "user_id" in metadata:
         attributes["user.id"] = str(metadata["user_id"])

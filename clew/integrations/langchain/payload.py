@@ -13,7 +13,7 @@ from clew.tracer.capture import Given
 
 def slots(value: Any, role: str) -> list[Given]:
     """One slot for each key of a dict, else one of `role`; nothing for None."""
-    if value.__class__ is dict:
+    if type(value) is dict:
         return [(str(key), "value", part) for key, part in value.items()]
     if value is None:
         return []

@@ -22,22 +22,13 @@ class Scope(NamedTuple):
 NOTHING = Scope((), ())
 
 
-def scope_of(around: Scope, tags: list[str] | None, metadata: dict[str, Any]) -> tuple[Scope, str | None]:
-    """The scope of a run (the one around, if nothing is new), and its RunnableParallel key."""
-    own, key = _user_tags(tuple(tags)) if tags else ((), None)
-    keys = _user_keys(tuple(metadata))
-    return (around if keys == around.keys and own == around.tags else Scope(own, keys)), key
-
-
 @functools.lru_cache(maxsize=4096)
-def _user_tags(tags: tuple[str, ...]) -> tuple[tuple[str, ...], str | None]:
-    keys = [tag[8:] for tag in tags if tag.startswith("map:key:")]
-    return tuple(tag for tag in tags if not tag.startswith(_FRAMEWORK_TAGS)), keys[-1] if keys else None
-
-
-@functools.lru_cache(maxsize=1024)
-def _user_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(key for key in keys if not key.startswith(_FRAMEWORK_KEYS) and key not in _FRAMEWORK_METADATA)
+def scope_of(tags: tuple[str, ...], keys: tuple[str, ...]) -> tuple[Scope, str | None]:
+    """The scope of a run with these tags and keys of metadata, and its RunnableParallel key."""
+    own = tuple(tag for tag in tags if not tag.startswith(_FRAMEWORK_TAGS))
+    known = tuple(key for key in keys if not key.startswith(_FRAMEWORK_KEYS) and key not in _FRAMEWORK_METADATA)
+    branches = [tag[8:] for tag in tags if tag.startswith("map:key:")]
+    return Scope(own, known), branches[-1] if branches else None
 
 
 def new_attributes(scope: Scope, around: Scope, metadata: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
+from zlib import crc32
 
 import msgspec
 
@@ -189,12 +190,15 @@ class Log:
         return self._process_id
 
 
-_NUMBER, _encode, _frame = record.NUMBER, record.encode, segment.frame_bytes
+_encode, _pack = record.encode, segment.FRAME.pack
+_HEADS = {cls: (number, segment.HEAD_CRC[number]) for cls, number in record.NUMBER.items()}
 
 
 def framed(entry: msgspec.Struct) -> bytes:
-    """A record struct, framed."""
-    return _frame(_NUMBER[type(entry)], _encode(entry))
+    """A record struct, framed as `segment.frame_bytes` does it, and in one step: there are two to each span."""
+    payload = _encode(entry)
+    number, head = _HEADS[type(entry)]
+    return _pack(len(payload), crc32(payload, head), number, 1) + payload
 
 
 def blob_frame(domain: int, digest: bytes, data: bytes) -> bytes:

@@ -31,11 +31,10 @@ MAGIC = b"clewlog1"
 SEALED_MAGIC = b"clewzlg1"
 OPEN_SUFFIX, SEALED_SUFFIX = ".log", ".zlog"
 FRAME = struct.Struct("<IIBB")
-_pack = FRAME.pack
 _TABLE = struct.Struct("<QQ")  # logical offset, file offset of a block
 _FOOTER = struct.Struct("<QQQ8s")  # table offset, blocks, logical size, magic
 _FRAME_HERE = re.compile(rb"(?s)(?=.{8}[\x00-\x20]\x01)")  # what may be a frame: any length and crc, type, version
-_HEAD_CRC = [crc32(bytes((kind, 1))) for kind in range(256)]
+HEAD_CRC = [crc32(bytes((kind, 1))) for kind in range(256)]  # of type and version, by type
 _BLOCK_BYTES = 1 << 18
 _LEVEL = 6
 
@@ -52,12 +51,12 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
 def frame_bytes(kind: int, payload: bytes, version: int = 1) -> bytes:
     """A record framed for the log."""
-    head = _HEAD_CRC[kind] if version == 1 else crc32(bytes((kind, version)))
-    return _pack(len(payload), crc32(payload, head), kind, version) + payload
+    head = HEAD_CRC[kind] if version == 1 else crc32(bytes((kind, version)))
+    return FRAME.pack(len(payload), crc32(payload, head), kind, version) + payload
 
 
 def _crc(payload: bytes, kind: int, version: int) -> int:
-    return crc32(payload, _HEAD_CRC[kind] if version == 1 else crc32(bytes((kind, version))))
+    return crc32(payload, HEAD_CRC[kind] if version == 1 else crc32(bytes((kind, version))))
 
 
 class SegmentFile:
@@ -156,7 +155,7 @@ class SegmentFile:
             length, crc, kind, version = found
             end = offset + head + length
             payload = buffer[body : body + length]
-            checked = crc32(payload, _HEAD_CRC[kind]) if version == 1 else _crc(payload, kind, version)
+            checked = crc32(payload, HEAD_CRC[kind]) if version == 1 else _crc(payload, kind, version)
             if checked == crc and len(payload) == length:
                 yield Frame(offset, kind, version, payload, end)
                 offset = end

@@ -5,8 +5,8 @@ asks the installed policy whether to perform it at all, and records request and 
 default; a cache and a replay are policies, and need no other hook into any framework.
 
 A boundary of the same kind, instance and framework run inside an open one is the same call (a default `_agenerate`
-calls `_generate`): the outermost counts. The guard travels in OpenTelemetry's context, is backed by a process-wide set
-for executors that copy no context, and is never held over a `yield`.
+calls `_generate`): the outermost counts. Where the framework has an id for the run, the guard is a process-wide set,
+as executors may copy no context; else it travels in OpenTelemetry's context. It is never held over a `yield`.
 """
 
 from __future__ import annotations
@@ -134,13 +134,10 @@ def is_open(kind: str, instance: object, run_key: object = None) -> bool:
 
     With a run id of its own it is that only for the same run; without one, for any.
     """
+    if run_key is not None:
+        return (kind, id(instance), run_key) in _open_calls
     opened: tuple[tuple[str, int, object], ...] = otel_context.get_value(_OPEN) or ()  # type: ignore[assignment]
-    if not opened and (run_key is None or not _open_calls):
-        return False
-    if run_key is None:
-        return any(one[0] == kind and one[1] == id(instance) for one in opened)
-    key = (kind, id(instance), run_key)
-    return key in opened or key in _open_calls
+    return any(one[0] == kind and one[1] == id(instance) for one in opened)
 
 
 def perform(call: Call, body: Callable[[], T]) -> T:

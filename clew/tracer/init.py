@@ -72,7 +72,6 @@ class Tracer:
         self.indexing = BackgroundIndexing(self)
         self.undo: list[Callable[[], None]] = []  # what `uninstrument` takes back, newest last
         self.closed = False
-        _tracers.append(self)
 
     @property
     def process_id(self) -> bytes:
@@ -126,14 +125,13 @@ class Tracer:
         if self.closed:
             return
         self.closed = True
+        _stopped(self)
         for undo in reversed(self.undo):
             with self.faults.guard("uninstrument"):
                 undo()
         with self.faults.guard("OpenTelemetry bridge"):
             self.bridge.uninstall()
         self.seal()
-        if self in _tracers:
-            _tracers.remove(self)
 
     def seal(self) -> None:
         """The end of the process: no more background work, the log's segment complete and with the process run's end."""
@@ -161,7 +159,7 @@ class Tracer:
             self.log.append_record(msgspec.structs.replace(record, facets=dict(facets)))
 
 
-_tracers: list[Tracer] = []  # at most one that is not closed
+_running: Tracer | None = None
 _lock = threading.RLock()
 _disabled = False
 
@@ -182,7 +180,7 @@ def init(
     with others it is `AlreadyInitialized`. A store that cannot be written does not stop the program: tracing is off and
     the reason is logged.
     """
-    global _disabled
+    global _disabled, _running
     with _lock:
         if not enabled or os.environ.get(DISABLED, "") not in ("", "0"):
             _disabled = True
@@ -205,6 +203,7 @@ def init(
             Faults().add("clew.init", error)
             _disabled = True
             return None
+        _running = tracer
         tracer.start()
         _disabled = False
         return tracer
@@ -212,7 +211,13 @@ def init(
 
 def active() -> Tracer | None:
     """The running tracer, or None."""
-    return _tracers[-1] if _tracers and not _tracers[-1].closed else None
+    return _running
+
+
+def _stopped(tracer: Tracer) -> None:
+    global _running
+    if _running is tracer:
+        _running = None
 
 
 def current() -> Tracer:

@@ -94,7 +94,7 @@ def test_shutdown_gives_everything_back(clean_tracing: None, tmp_path: Path) -> 
         clew.shutdown()
         assert (threading.Thread.start, trace._set_tracer_provider, trace._TRACER_PROVIDER) == before
         assert not ThreadingInstrumentor().is_instrumented_by_opentelemetry
-    assert init._tracers == []
+    assert init.active() is None
     assert [path.suffix for path in (tmp_path / "store" / "log").iterdir()] == [".zlog"] * 3
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("clew-")]
 

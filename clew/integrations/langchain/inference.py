@@ -37,7 +37,14 @@ _PARAMETERS = (
     ("n", "gen_ai.request.choice.count"),
 )
 _NOT_PARAMETERS = frozenset(("tools", "functions"))
-_TOLD = frozenset(("ls_provider", "ls_model_name", *("ls_" + key for key, _ in _PARAMETERS)))
+_TOLD = ("ls_provider", "ls_model_name", *("ls_" + key for key, _ in _PARAMETERS))
+_ABOUT = {  # where two keys say the same, the first counts
+    "model_name": "gen_ai.response.model",
+    "model": "gen_ai.response.model",
+    "id": "gen_ai.response.id",
+    "system_fingerprint": "openai.response.system_fingerprint",
+    "service_tier": "openai.response.service_tier",
+}
 _REMEMBERED = 512
 _FIRST = Fixed(index=0)
 
@@ -60,7 +67,7 @@ def request(serialized: Any, metadata: dict[str, Any], parameters: dict[str, Any
         for key, value in parameters.items()
         if key not in _NOT_PARAMETERS and value is not None and not hasattr(value, "get_secret_value")
     }
-    told = {key: metadata[key] for key in _TOLD & metadata.keys()}
+    told = list(map(metadata.get, _TOLD))
     key = (id(serialized), len(parameters))
     content = marshalled((kept, told))
     entry = _known.get(key)  # the entry holds `serialized`, so its id stays its own
@@ -137,7 +144,7 @@ def answer(result: Any) -> tuple[list[Given], dict[str, Any]]:
                 slots.append(("text", "value", generation.text, None, index))
             else:
                 slots.append(("message", "message", message, None, index))
-                about = {**about, **message.response_metadata}
+                about = {**about, **message.response_metadata} if about else message.response_metadata
                 usage = getattr(message, "usage_metadata", None)
                 if usage and "gen_ai.usage.input_tokens" not in attributes:
                     attributes.update(_usage(usage))
@@ -168,18 +175,9 @@ def decided(response: Any) -> tuple[list[Given], dict[str, Any]]:
 
 
 def _response(about: dict[str, Any], attributes: dict[str, Any]) -> None:
-    for attribute, *keys in (
-        ("gen_ai.response.model", "model_name", "model"),
-        ("gen_ai.response.id", "id"),
-        ("openai.response.system_fingerprint", "system_fingerprint"),
-        ("openai.response.service_tier", "service_tier"),
-    ):
-        if attribute not in attributes:
-            for key in keys:
-                value = about.get(key)
-                if isinstance(value, str):
-                    attributes[attribute] = value
-                    break
+    for key, attribute in _ABOUT.items():
+        if key in about and attribute not in attributes and isinstance(about[key], str):
+            attributes[attribute] = about[key]
 
 
 def _usage(usage: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -295,6 +296,66 @@ def test_a_list_without_secrets_keeps_its_items(gate: Gate) -> None:
     assert batch.chain(["a", "b", "", "c" * 300, "d"]) == Batch(gate).chain(iter(["a", "b", "", "c" * 300, "d"]))
     batch.commit()
     assert len(blobs(gate)) == 5 + 5
+
+
+def captured(gate: Gate, values: list[Any]) -> bytes:
+    batch = Batch(gate)
+    name = batch.chain(values)
+    batch.commit()
+    return name
+
+
+@pytest.mark.parametrize("texts", [["one"], ["one", LONG], ["on", "e" + LONG], ["one", "one", ""]])
+def test_a_list_of_texts_that_is_met_again_has_the_digest_of_the_first_time(
+    gate: Gate, tmp_path: Path, texts: list[str]
+) -> None:
+    met = [captured(gate, list(texts)) for _ in range(4)]
+    assert set(met) == {captured(gate_of(Folder(tmp_path / "other", create=True)), texts)}
+    assert tuple(texts) in gate.text_lists
+    changed = [*texts, "more"]
+    assert captured(gate, changed) == Batch(gate).chain(changed) != met[0]
+
+
+class Word(str):
+    pass
+
+
+@pytest.mark.parametrize("odd", [Word("two"), b"two", 2, None, ["two"]])
+def test_a_list_that_holds_more_than_texts_is_no_list_of_texts(gate: Gate, odd: Any) -> None:
+    plain = {captured(gate, ["one", "two"]) for _ in range(3)}
+    assert {captured(gate, ["one", odd]) for _ in range(3)}.isdisjoint(plain)
+
+
+def test_a_list_of_texts_is_not_remembered_before_all_of_it_is_in_the_log(gate: Gate) -> None:
+    texts = ["one", LONG]
+    for _ in range(3):
+        batch = Batch(gate)
+        batch.content = False  # as of a dataset that is kept as digests
+        batch.chain(texts)
+        batch.commit()
+    assert text_digest(LONG) not in blobs(gate)
+    captured(gate, texts)
+    assert text_digest(LONG) in blobs(gate)
+
+
+def test_a_secret_that_becomes_known_is_redacted_in_a_list_that_was_met_before(gate: Gate) -> None:
+    texts = ["one", f"the password is {PASSWORD}"]
+    before = {captured(gate, texts) for _ in range(4)}
+    gate.secrets.add(PASSWORD)
+    after = {captured(gate, texts) for _ in range(4)}
+    assert len(before) == len(after) == 1
+    assert before != after
+
+
+def test_lists_of_texts_are_remembered_up_to_a_bound(gate: Gate) -> None:
+    for number in range(300):
+        for _ in range(2):
+            captured(gate, ["one", str(number)])
+    assert 0 < len(gate.text_lists) <= 256
+    long = ["x" * 20_000]
+    for _ in range(3):
+        captured(gate, long)
+    assert tuple(long) not in gate.text_lists
 
 
 def test_a_storable_text_is_what_every_part_of_the_store_can_hold() -> None:

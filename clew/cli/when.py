@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+_LONGEST_S = 50 * 365.25 * 86400  # nothing here is older
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -52,4 +53,4 @@ def age_seconds(text: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip())
     if found is None:
         raise ValueError(f"{text!r} is no age: write a number and s, m, h, d or w, such as 30d")
-    return float(found[1]) * _UNIT_S[found[2]]
+    return min(float(found[1]) * _UNIT_S[found[2]], _LONGEST_S)

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from clew.lineage import index, rebuild
-from clew.store import blob, catalog, record, segment, writer
+from clew.lineage.view import ended_processes
+from clew.store import blob, catalog, record, segment
 from clew.store.digest import Digest, Domain
 from clew.store.errors import ClewError, CorruptBlob, StoreError, StoreUnwritable
 from clew.store.folder import FORMAT, Folder
@@ -33,11 +34,12 @@ def report(folder: Folder, *, verify: bool = False) -> dict[str, Any]:
         "store": str(folder.path),
         "format": FORMAT,
         "writable": folder.writable,
-        "log": _log(folder),
+        "log": {},
         "capture_cost_ms": _capture_cost(folder),
     }
     with contextlib.ExitStack() as stack:
         store, found["catalog"] = _caught_up(folder, stack)
+        found["log"] = _log(folder, store)
         try:
             found.update(_contents(store) if store is not None else _scanned(folder))
         except StoreError as error:
@@ -64,8 +66,13 @@ def is_damaged(found: dict[str, Any]) -> bool:
 # -- the log, from its files
 
 
-def _log(folder: Folder) -> dict[str, Any]:
-    writers = {"alive": 0, "dead": 0, "unknown": 0}
+def _log(folder: Folder, store: Store | None) -> dict[str, Any]:
+    """Segments and who wrote them. Without a catalog, a process that ended well is "dead" too."""
+    writers = {"alive": 0, "ended": 0, "dead": 0, "unknown": 0}
+    ended: set[bytes] = set()
+    if store is not None:
+        with contextlib.suppress(StoreError), store.read() as connection:
+            ended = ended_processes(connection)
     processes: dict[bytes, str] = {}
     sealed, damaged = 0, []
     stems = segment.stems(folder.log)
@@ -80,8 +87,8 @@ def _log(folder: Folder) -> dict[str, Any]:
             damaged.append({"segment": stem.name, "error": str(error)})
             continue
         header = record.decode(first.type, first.payload) if first is not None else None
-        if isinstance(header, Segment):
-            processes[header.process_id] = writer.state(header)
+        if first is not None and isinstance(header, Segment):
+            processes[header.process_id] = index.writer_state(first.payload, ended)
     for state in processes.values():
         writers[state] += 1
     return {"segments": len(stems), "sealed": sealed, "writers": writers, "damaged": damaged}

@@ -25,7 +25,7 @@ DEFAULT_STORE = ".clew"
 
 def default_folder(path: str | os.PathLike[str] | None = None) -> Folder:
     """The store's folder: `path`, else the variable CLEW_STORE, else `./.clew`. StoreNotFound if no store is there."""
-    return Folder(Path(path or os.environ.get(STORE) or DEFAULT_STORE))
+    return Folder(Path(path or os.environ.get(STORE) or DEFAULT_STORE).expanduser())
 
 
 class Reader:
@@ -35,6 +35,9 @@ class Reader:
         folder = default_folder(path)
         self.folder = folder if folder.writable else folder.aside()
         self._store, _ = index.shared(self.folder)
+
+    def __repr__(self) -> str:
+        return f"<clew store {self.folder.path}>"
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Connection]:

@@ -26,6 +26,8 @@ class Target(NamedTuple):
 
 def find(connection: Connection, name: Any) -> Target:
     """The thing that `name` names. NotFound says what was close; Ambiguous lists what fits."""
+    if getattr(name, "id", name) is None and hasattr(name, "output"):
+        raise NotFound(f"{name!r} was not recorded: it was not entered, or clew is switched off")
     text = str(getattr(name, "id", None) or getattr(name, "run_id", None) or getattr(name, "digest", None) or name)
     found = (
         _ref(connection, text)

@@ -202,10 +202,15 @@ _SPAN_COLUMNS = (
 
 def segment_states(connection: Connection) -> dict[int, str]:
     """Segment -> what became of its writer: "alive", "ended", "dead", "unknown"."""
-    run, segment = catalog.run.c, catalog.segment.c
-    over = sa.select(run.run_id).where(run.run_id == run.process_id, run.ended_ns.isnot(None))
-    ended = set(connection.execute(over).scalars())
+    segment, ended = catalog.segment.c, ended_processes(connection)
     return {row[0]: writer_state(row[1], ended) for row in connection.execute(sa.select(segment.id, segment.header))}
+
+
+def ended_processes(connection: Connection) -> set[bytes]:
+    """The process runs that said that they ended."""
+    run = catalog.run.c
+    over = sa.select(run.run_id).where(run.run_id == run.process_id, run.ended_ns.isnot(None))
+    return set(connection.execute(over).scalars())
 
 
 def shown_status(status: str, segment: int, states: dict[int, str]) -> str:

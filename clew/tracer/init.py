@@ -73,6 +73,10 @@ class Tracer:
         self.undo: list[Callable[[], None]] = []  # what `uninstrument` takes back, newest last
         self.closed = False
 
+    def __repr__(self) -> str:
+        state = "closed tracer" if self.closed else "tracer"
+        return f"<clew {state} of project {self.settings.project!r}, store {self.settings.store}>"
+
     @property
     def process_id(self) -> bytes:
         """The process run's id."""
@@ -187,7 +191,7 @@ def init(
             return None
         if project is not None and not isinstance(project, str):
             raise TypeError(f"a project is named by a text, not by {type(project).__name__}")
-        path = Path(store or os.environ.get(STORE) or DEFAULT_STORE).absolute()
+        path = Path(store or os.environ.get(STORE) or DEFAULT_STORE).expanduser().absolute()
         settings = Settings(storable(project or Path.cwd().name), path, capture)
         running = active()
         if running is not None:

@@ -19,7 +19,8 @@ from clew.tracer.span import OpenRun, OpenSpan
 
 
 class run:  # noqa: N801 - used as a verb, like open()
-    """One execution under one span. Works with `with` and `async with`; may stand inside another run.
+    """One execution under one span. Works with `with` and `async with`; may stand inside another run. Entered again, after
+    it ended, it is another run; RuntimeError while it is open.
 
     `id` is the run's id (hex), None where clew is switched off. The answer is what `output` was given, else the last
     child run's answer, else the last boundary's response.
@@ -36,6 +37,10 @@ class run:  # noqa: N801 - used as a verb, like open()
         self._span: OpenSpan | None = None
         self._outputs: list[Given] = []
         self._current: Any = None
+        self._open = False
+
+    def __repr__(self) -> str:
+        return f"<clew run {self.name!r}{f', {self.id}' if self.id else ''}>"
 
     @property
     def id(self) -> str | None:
@@ -47,6 +52,9 @@ class run:  # noqa: N801 - used as a verb, like open()
         self._outputs.append((name, "value", value) if self._span is None else self._span.said(name, value))
 
     def __enter__(self) -> Self:
+        if self._open:
+            raise RuntimeError(f"{self!r} is open: a run inside it is another clew.run(...)")
+        self._open, self._span, self._current = True, None, None
         tracer = init.ensure()
         if tracer is not None:
             with tracer.faults.guard("start of a run"):
@@ -62,13 +70,14 @@ class run:  # noqa: N801 - used as a verb, like open()
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        outputs, self._outputs, self._open = self._outputs, [], False
         if self._span is None:
             return
         faults = self._span.tracer.faults
         with faults.guard("end of a run"):
             if self._current is not None:
                 self._current.__exit__(None, None, None)
-        self._span.end(generated=self._outputs, answer=self._outputs, error=error)
+        self._span.end(generated=outputs, answer=outputs, error=error)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

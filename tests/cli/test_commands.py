@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -251,6 +252,19 @@ def test_a_reader_that_goes_away_is_no_error(store: Path) -> None:
     )
     assert finished.stderr == ""
     assert finished.returncode in (0, 1)
+
+
+def test_output_that_the_shell_closed_is_no_error(store: Path) -> None:
+    command = f"exec {shlex.quote(sys.executable)} -m clew.cli runs --store {shlex.quote(str(store))} >&-"
+    finished = subprocess.run(
+        ["sh", "-c", command], env=bed.environment(), cwd=bed.ROOT, capture_output=True, text=True, check=False
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def test_an_age_of_any_length_is_one(store: Path) -> None:
+    found = clew("gc", "--older-than", "9" * 400 + "w", "--dry-run", "--store", str(store))
+    assert (found.returncode, found.stderr) == (0, "")
 
 
 def test_output_survives_a_terminal_that_knows_only_ascii(store: Path) -> None:

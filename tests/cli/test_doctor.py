@@ -53,13 +53,18 @@ def test_a_store_that_is_well(store: Path) -> None:
     assert found["counts"]["refs"] == 1
     assert found["counts"]["blobs"] > 8
     assert found["log"] == {
-        "segments": 1, "sealed": 1, "writers": {"alive": 0, "dead": 1, "unknown": 0}, "damaged": [],
+        "segments": 1, "sealed": 1, "writers": {"alive": 0, "ended": 1, "dead": 0, "unknown": 0}, "damaged": [],
     }  # fmt: skip
     assert found["faults"] == []
     assert found["size_bytes"]["total"] == sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
     assert set(found["capture_cost_ms"]) == {"code", "environment", "entry", "principal"}
     assert "langchain-core" in {one["name"] for one in found["frameworks"]}
     assert [one["moved"] for one in found["frameworks"] if one["moved"]] == []
+
+
+def test_a_writer_that_was_killed_is_told_from_those_that_ended(store: Path) -> None:
+    assert bed.program(bed.KILLED, store).returncode < 0
+    assert examined(store)["log"]["writers"] == {"alive": 0, "ended": 1, "dead": 1, "unknown": 0}
 
 
 def test_faults_are_counted_and_their_last_error_told(store: Path) -> None:

@@ -146,6 +146,17 @@ def test_the_store_is_where_the_variable_says(
     assert (tmp_path / "there" / "FORMAT").exists()
 
 
+def test_a_tilde_is_the_home_folder_in_writing_and_in_reading(
+    clean_tracing: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tracer = clew.init("x", store="~/kept")
+    assert repr(tracer) == f"<clew tracer of project 'x', store {tmp_path / 'kept'}>"
+    clew.shutdown()
+    with clew.open("~/kept") as reader:
+        assert repr(reader) == f"<clew store {tmp_path / 'kept'}>"
+
+
 def test_a_store_that_cannot_be_made_leaves_the_program_untraced_and_says_why(
     clean_tracing: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,6 +10,7 @@ from opentelemetry import trace
 
 import clew
 from clew.lineage.reader import Reader
+from clew.store.errors import NotFound
 
 
 def test_a_run_is_a_span_and_a_record(reader: Reader) -> None:
@@ -130,6 +131,27 @@ def test_a_run_that_was_not_left_shows_as_running_with_its_input(reader: Reader)
     assert [(view.name, view.status) for view in reader.runs()] == [("open", "running")]
     run.__exit__(None, None, None)
     assert [(view.name, view.status) for view in reader.runs()] == [("open", "ok")]
+
+
+def test_a_run_that_is_entered_again_is_another_run(reader: Reader) -> None:
+    run = clew.run("again")
+    assert repr(run) == "<clew run 'again'>"
+    ids = []
+    for number in range(2):
+        with run:
+            run.output(number)
+            with pytest.raises(RuntimeError, match="is open"):
+                run.__enter__()
+        ids.append(run.id)
+    assert repr(run) == f"<clew run 'again', {run.id}>"
+    views = reader.runs()
+    assert [view.run_id for view in views] == [*reversed(ids)]
+    assert [[slot.value for slot in span.generated] for span in reader.spans()] == [[0], [1]]
+
+
+def test_why_of_a_run_that_was_not_recorded_says_so(reader: Reader) -> None:
+    with pytest.raises(NotFound, match="<clew run 'never'> was not recorded"):
+        clew.why(clew.run("never"), store=reader)
 
 
 def test_without_init_a_run_starts_tracing_with_the_defaults(clean_tracing: None, tmp_path: Path) -> None:

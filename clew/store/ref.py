@@ -27,6 +27,15 @@ def check_name(name: str) -> str:
     return name
 
 
+def full_name(kind: str, name: str) -> str:
+    """`KIND/NAME`, for a name that a program gives to an artifact. TypeError or ValueError if it may be none."""
+    if not isinstance(name, str):
+        raise TypeError(f"an artifact is named by a text, not by {type(name).__name__}")
+    if "@" in name:
+        raise ValueError(f"the name {name[:80]!r} holds an @, which stands before a version, as in {kind}/docs@3")
+    return check_name(name and f"{kind}/{name}")
+
+
 def put(
     store: Store, log: Log, name: str, kind: str, digest: Digest, *, run_id: bytes = b"", alias: bool = False
 ) -> int:

@@ -44,7 +44,7 @@ def artifact(kind: str, value: Any, name: str | None = None) -> Named:
     if kind not in KINDS:
         raise ValueError(f"unknown artifact kind {kind!r}; kinds are {', '.join(KINDS)}")
     if name is not None:
-        ref.check_name(name and f"{kind}/{name}")
+        ref.full_name(kind, name)
     tracer = init.ensure()
     if tracer is None:
         return Named(kind, None, name, None)

@@ -152,7 +152,10 @@ def dataset(
     """
     if content not in CONTENT:
         raise ValueError(f"content is one of {', '.join(CONTENT)}, not {content!r}")
-    ref.check_name(name and f"dataset/{name}")
+    ref.full_name("dataset", name)
+    for what, field in (("text", text), ("key", key)):
+        if field is not None and not isinstance(field, str):
+            raise TypeError(f"{what} is the name of a field, not {type(field).__name__}")
     tracer = init.ensure()
     name = tracer.gate.name(name) if tracer is not None else name
     rows, text, where, files = _rows(source, text)
@@ -226,7 +229,12 @@ def _rows(source: Any, text: str | None) -> tuple[list[Any], str | None, str | N
         return source.to_dict("records"), text, None, False
     if isinstance(source, dict):
         raise ValueError("a dataset is a list of rows; this is one dict: pass [row, ...]")
-    return list(source), text, None, False
+    try:
+        rows = iter(source)
+    except TypeError:
+        kind = type(source).__name__
+        raise TypeError(f"a dataset is rows, a file, a folder, a glob or a DataFrame, not {kind}") from None
+    return list(rows), text, None, False
 
 
 def _from_path(name: str, text: str | None) -> tuple[list[Any], str | None, str | None, bool]:

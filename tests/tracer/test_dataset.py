@@ -133,6 +133,30 @@ def test_a_users_mistake_is_a_value_error(tracer: Tracer, arguments: Any, messag
         clew.dataset("d", [], content="all")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        (("docs", None), {}, TypeError, "not NoneType"),
+        (("docs", 5), {}, TypeError, "rows, a file, a folder, a glob or a DataFrame, not int"),
+        ((5, ROWS), {}, TypeError, "named by a text, not by int"),
+        (("docs@2", ROWS), {}, ValueError, "holds an @"),
+        (("docs", ROWS, 5), {}, TypeError, "text is the name of a field, not int"),
+        (("docs", ROWS), {"key": len}, TypeError, "key is the name of a field, not builtin"),
+    ],
+)
+def test_what_can_be_no_dataset_is_told_as_such(
+    tracer: Tracer, arguments: Any, options: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        clew.dataset(*arguments, **options)
+
+
+@pytest.mark.parametrize(("name", "error"), [(5, TypeError), ("prompt@2", ValueError), ("", ValueError)])
+def test_a_name_that_can_be_no_artifacts_is_told_as_such(tracer: Tracer, name: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        clew.artifact("prompt", "Answer briefly.", name)
+
+
 def test_by_digest_there_is_a_pointer_and_no_row(tracer: Tracer, reader: Reader) -> None:
     before = log_bytes(tracer)
     data = clew.dataset("d", ROWS, "text", key="id", content="digest")

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from clew.lineage.runs import Runs
 from clew.store import backend, catalog, record, ref, segment, writer
-from clew.store.catalog import Relation, Scope
+from clew.store.catalog import Relation, Scope, bound
 from clew.store.digest import DOMAINS, Digest, Domain
 from clew.store.errors import CorruptRecord, StoreFormatError
 from clew.store.folder import Folder
@@ -148,7 +148,7 @@ class Indexer(Runs):
         for frame in frames:  # content first, and what is known of runs
             if frame.type == RecordType.BLOB:
                 name = frame.payload[1:33]
-                self.rows.blobs.append((name, number, frame.offset))
+                self.rows.blobs.append((bound(name), number, frame.offset))
                 remember(name, DOMAINS[frame.payload[0]], frame.payload[33:])
                 continue
             try:
@@ -193,9 +193,9 @@ class Indexer(Runs):
         if known is None:
             self.rows.new_spans[seen.node] = [
                 seen.node,
-                entry.span_id,
-                entry.trace_id,
-                entry.parent_id,
+                bound(entry.span_id),
+                bound(entry.trace_id),
+                bound(entry.parent_id) if entry.parent_id is not None else None,
                 run,
                 self.rows.word(entry.kind),
                 self.rows.word(entry.name),

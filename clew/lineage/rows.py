@@ -15,14 +15,15 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from clew.store import catalog
-from clew.store.catalog import Evidence, Relation, Scope
+from clew.store.catalog import Evidence, Relation, Scope, bound
 
 _pack = msgspec.msgpack.Encoder(enc_hook=bytes).encode
 _REMEMBERED = 400_000
 AGAIN = b"again."  # follows a span's number in the key of a value that the span met, and did not make
 _OUTPUT, _IN_RUN = b"ov"  # how the keys of values begin: what a span made, what a run met
 
-NODE = ("id", "key", "scope", "kind", "domain", "digest", "run", "role", "name", "detail")
+NODE = ("id", "key", "scope", "kind", "domain", "digest", "run", "role")
+NAMED_NODE = (*NODE, "name", "detail")
 SPAN = (
     "id",
     "span_id",
@@ -66,18 +67,20 @@ class Rows:
         self.connection: Connection | None = None
         self.muted = False  # while a run is read again, whose edges are in the catalog already
         self._absent: set[bytes] = set()  # spans that the catalog does not have
+        self._said: set[tuple[int, str | None, bytes | None]] = set()  # names and facts that nodes in it were given
         self._clear()
 
     def _clear(self) -> None:
         self.new_words: list[tuple[int, str]] = []
-        self.new_nodes: dict[int, list[Any]] = {}
+        self.new_nodes: dict[int, tuple[Any, ...]] = {}
+        self.named: dict[int, tuple[str | None, bytes | None]] = {}  # of new nodes that have them: name and facts
         self.new_spans: dict[int, list[Any]] = {}
         self.span_ends: list[dict[str, Any]] = []
         self.edges: dict[tuple[int, int, int, int], tuple[Any, ...]] = {}  # by what tells edges apart: the rest
         self.plain: set[tuple[int, int, int, int]] = set()  # edges that only were declared
         self.leaves: set[tuple[bytes, int]] = set()
         self.members: list[tuple[int, int, int]] = []
-        self.blobs: list[tuple[bytes, int, int]] = []
+        self.blobs: list[tuple[bytearray, int, int]] = []
         self.facts: list[dict[str, Any]] = []
         self.new_runs: dict[int, dict[str, Any]] = {}
         self.run_changes: dict[int, dict[str, Any]] = {}
@@ -101,7 +104,7 @@ class Rows:
         self._next_run = top[3] + 1
         self._own_nodes, self._own_runs = self._next_node, self._next_run
         self._lost_nodes = False
-        self._nodes = {}
+        self._nodes, self._said = {}, set()
         self._words = {text: number for number, text in connection.execute(sa.select(catalog.word))}
         return True
 
@@ -167,11 +170,11 @@ class Rows:
         missing = [key for key in keys if key not in self._nodes]
         self._absent = set(missing)
         assert self.connection is not None
-        for start in range(0, len(missing), 500):
-            part = {key[16:]: None for key in missing[start : start + 500]}
-            for number, trace, span in self.connection.execute(_SPANS_BY_ID, {"spans": list(part)}):
-                self._remember(trace + span, number)
-                self._absent.discard(trace + span)
+        span = catalog.span.c
+        columns = (span.id, span.trace_id, span.span_id)
+        for number, trace, name in catalog.matching(self.connection, columns, span.span_id, {k[16:] for k in missing}):
+            self._remember(trace + name, number)
+            self._absent.discard(trace + name)
 
     def _remember(self, key: bytes, number: int) -> int:
         if len(self._nodes) > _REMEMBERED:
@@ -208,28 +211,30 @@ class Rows:
         number = self._next_node
         self._next_node += 1
         self._remember(key, number)
-        self.new_nodes[number] = [
+        self.new_nodes[number] = (
             number,
-            bytes(key),
-            int(scope),
+            bound(key),
+            +scope,
             self.word(kind),
             domain,
-            bytes(digest) if digest is not None else None,
+            bound(digest) if digest is not None else None,
             run,
             self.word(role) if role else None,
-            name,
-            _pack(detail) if detail else None,
-        ]
+        )
+        if name is not None or detail:
+            self.name_node(number, name, detail)
         return number, True
 
     def name_node(self, number: int, name: str | None, detail: dict[str, Any] | None = None) -> None:
         """Give a node a name and facts, where it has none."""
-        fresh = self.new_nodes.get(number)
         packed = _pack(detail) if detail else None
-        if fresh is not None:
-            fresh[8] = fresh[8] or name
-            fresh[9] = fresh[9] or packed
-        elif name or packed:
+        if number in self.new_nodes:
+            first, facts = self.named.get(number, (None, None))
+            self.named[number] = (first or name, facts or packed)
+        elif (name or packed) and (said := (number, name, packed)) not in self._said:
+            if len(self._said) > _REMEMBERED:
+                self._said.clear()
+            self._said.add(said)
             self.facts.append({"number": number, "a_name": name, "a_detail": packed})
 
     def edge(
@@ -262,15 +267,17 @@ class Rows:
         connection = self.connection
         assert connection is not None
         catalog.insert(connection, catalog.word, ("id", "text"), self.new_words)
+        named = [self.new_nodes.pop(number) + said for number, said in self.named.items()]
+        catalog.insert(connection, catalog.node, NAMED_NODE, named)
         catalog.insert(connection, catalog.node, NODE, self.new_nodes.values())
-        catalog.insert(connection, catalog.span, SPAN, self.new_spans.values())
+        catalog.insert(connection, catalog.span, SPAN, map(tuple, self.new_spans.values()))
         catalog.insert(connection, catalog.edge, PLAIN_EDGE, [(*key, _DECLARED) for key in sorted(self.plain)])
         catalog.insert(connection, catalog.edge, EDGE, [key + self.edges[key] for key in sorted(self.edges)])
         catalog.insert(connection, catalog.leaf, ("text", "node"), self.leaves)
         catalog.insert(connection, catalog.member, ("container", "position", "node"), self.members)
         catalog.insert(connection, catalog.blob, ("digest", "segment", "offset"), self.blobs)
         columns = ("id", *_RUN_DEFAULTS)
-        rows = [[row[column] for column in columns] for row in self.new_runs.values()]
+        rows = [tuple([row[column] for column in columns]) for row in self.new_runs.values()]
         catalog.insert(connection, catalog.run, columns, rows)
         for number, values in self.run_changes.items():
             connection.execute(sa.update(catalog.run).where(catalog.run.c.id == number).values(**values))
@@ -284,9 +291,6 @@ class Rows:
 _NODE_BY_KEY = sa.select(catalog.node.c.id).where(catalog.node.c.key == sa.bindparam("key"))
 _SPAN_BY_KEY = sa.select(catalog.span.c.id).where(
     catalog.span.c.span_id == sa.bindparam("span"), catalog.span.c.trace_id == sa.bindparam("trace")
-)
-_SPANS_BY_ID = sa.select(catalog.span.c.id, catalog.span.c.trace_id, catalog.span.c.span_id).where(
-    catalog.span.c.span_id.in_(sa.bindparam("spans", expanding=True))
 )
 _RUN_DEFAULTS: dict[str, Any] = {column.name: None for column in catalog.run.c if column.name != "id"}
 _SPAN_END = (

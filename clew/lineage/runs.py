@@ -107,13 +107,10 @@ class Runs:
         """Look up many runs at once, before they are asked for one by one."""
         missing = [run_id for run_id in run_ids if run_id not in self._runs]
         self._absent = set(missing)
-        for start in range(0, len(missing), 500):
-            query = sa.select(catalog.run.c.run_id, catalog.run.c.id).where(
-                catalog.run.c.run_id.in_(missing[start : start + 500])
-            )
-            for run_id, run in self._connection.execute(query):
-                self._remember_run(run_id, run)
-                self._absent.discard(run_id)
+        table = catalog.run.c
+        for run_id, run in catalog.matching(self._connection, (table.run_id, table.id), table.run_id, missing):
+            self._remember_run(run_id, run)
+            self._absent.discard(run_id)
 
     def _run_number(self, run_id: bytes) -> int | None:
         run = self._runs.get(run_id)

@@ -7,13 +7,16 @@ Things are numbered: a *node* is a span or an artifact, and an edge is two numbe
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+import importlib
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Dialect
 
+bound = bytearray  # bytes as SQLite's driver binds them at once: of `bytes` it first asks how they want to be adapted
+_KEYS = 512  # that one statement looks up
 metadata = sa.MetaData()
 _id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
@@ -232,10 +235,8 @@ def _insert_sql(
     table: sa.Table, dialect: Dialect, columns: tuple[str, ...], ignore: bool
 ) -> tuple[str, tuple[int, ...] | None]:
     """The statement, and which column stands at each of its places where the driver counts them (else by name)."""
-    from sqlalchemy.dialects import postgresql, sqlite
-
-    insert: Any = (postgresql.insert if dialect.name == "postgresql" else sqlite.insert)(table)
-    statement = insert.values({name: sa.bindparam(name) for name in columns})
+    written_for = importlib.import_module(f"sqlalchemy.dialects.{dialect.name}")  # no other: that would cost 50 ms
+    statement = written_for.insert(table).values({name: sa.bindparam(name) for name in columns})
     if ignore:
         statement = statement.on_conflict_do_nothing()
     compiled = statement.compile(dialect=dialect)
@@ -247,7 +248,7 @@ def insert(
     connection: Connection,
     table: sa.Table,
     columns: Sequence[str],
-    rows: Iterable[Sequence[Any]],
+    rows: Iterable[tuple[Any, ...]],
     *,
     ignore: bool = True,
 ) -> None:
@@ -259,6 +260,31 @@ def insert(
     if places is None:
         connection.exec_driver_sql(sql, [dict(zip(columns, row, strict=True)) for row in values])
     elif places == tuple(range(len(columns))):
-        connection.exec_driver_sql(sql, [tuple(row) for row in values])
+        connection.exec_driver_sql(sql, values)
     else:
         connection.exec_driver_sql(sql, [tuple(row[place] for place in places) for row in values])
+
+
+@cache
+def _matching_sql(
+    columns: tuple[sa.Column[Any], ...], key: sa.Column[Any], dialect: Dialect, count: int
+) -> tuple[str, tuple[str, ...] | None]:
+    """The statement for so many keys, and their names where the driver does not count them."""
+    names = tuple(f"key_{number}" for number in range(count))
+    statement = sa.select(*columns).where(key.in_([sa.bindparam(name, type_=key.type) for name in names]))
+    compiled = statement.compile(dialect=dialect)
+    return str(compiled), None if compiled.positional else names
+
+
+def matching(
+    connection: Connection, columns: tuple[sa.Column[Any], ...], key: sa.Column[Any], keys: Iterable[bytes]
+) -> Iterator[Sequence[Any]]:
+    """These columns of the rows whose `key` is one of `keys`, looked up through the driver, many at once."""
+    values = [bound(one) for one in keys]
+    for start in range(0, len(values), _KEYS):
+        part = values[start : start + _KEYS]
+        count = 1 << (len(part) - 1).bit_length()  # few statements serve any number of keys
+        part += part[-1:] * (count - len(part))
+        sql, names = _matching_sql(columns, key, connection.dialect, count)
+        given: Any = tuple(part) if names is None else dict(zip(names, part, strict=True))
+        yield from connection.exec_driver_sql(sql, given)

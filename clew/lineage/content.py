@@ -8,7 +8,7 @@ from typing import Any
 from clew.lineage.rows import Rows
 from clew.store import chain, decoding
 from clew.store.decoding import Code, Opaque, Record, Reference
-from clew.store.digest import Digest, Domain
+from clew.store.digest import CHAIN, TEXT, VALUE, Digest, Domain
 from clew.store.errors import ClewError
 from clew.store.record import Slot
 from clew.store.store import Store
@@ -52,7 +52,7 @@ class Content:
             domain, data = self.store.blob(digest, self.rows.connection)
         except ClewError:
             return None
-        value = decoding.decode(data) if domain is Domain.VALUE else None
+        value = decoding.decode(data) if domain is VALUE else None
         if len(data) <= _SMALL_BYTES:
             if len(values) >= _REMEMBERED:
                 values.clear()
@@ -114,11 +114,11 @@ class Content:
         return texts
 
     def _empty(self, slot: Slot) -> bool:
-        if slot.domain == Domain.CHAIN:
+        if slot.domain == CHAIN:
             return bytes(slot.digest) == bytes(chain.EMPTY)
-        if slot.domain == Domain.TEXT:
+        if slot.domain == TEXT:
             return not self._text(slot.digest)
-        if slot.domain == Domain.VALUE:
+        if slot.domain == VALUE:
             return self._shallow(slot.digest) in (None, {}, [], "")
         return False
 

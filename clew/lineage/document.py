@@ -5,7 +5,7 @@ from __future__ import annotations
 from clew.lineage.scope import RunScope
 from clew.lineage.search import Search
 from clew.lineage.source import MINIMUM
-from clew.store.digest import Digest, Domain, text_digest
+from clew.store.digest import CHAIN, TEXT, VALUE, Digest, text_digest
 from clew.store.record import Slot
 
 
@@ -19,17 +19,17 @@ class Documents(Search):
         is a document: there the texts in a dict are, if they are long enough to be told by their content.
         """
         kind = slot.kind if slot.kind in ("document", "chunk") else "document"
-        if slot.domain == Domain.TEXT:
+        if slot.domain == TEXT:
             return [self.sources.text_node(scope, kind, Digest(slot.digest), self._text)]
-        if slot.domain == Domain.CHAIN:
+        if slot.domain == CHAIN:
             found = []
             for domain, item in self._members(slot):
-                if domain is Domain.VALUE and (kind == slot.kind or self._is_unread(item)):
+                if domain is VALUE and (kind == slot.kind or self._is_unread(item)):
                     found.append(self._document(scope, item, kind))
                 else:
                     found += self._documents(scope, Slot(slot.role, slot.kind, int(domain), item))
             return found
-        if slot.domain != Domain.VALUE:
+        if slot.domain != VALUE:
             return []
         item = Digest(slot.digest)
         if self._item_kind(item) == "document":
@@ -80,12 +80,12 @@ class Documents(Search):
 
     def _holds_source(self, scope: RunScope, slot: Slot) -> bool:
         """Whether a value is or holds a document or row, or a text in which a known one stands."""
-        if slot.domain == Domain.CHAIN:
+        if slot.domain == CHAIN:
             members = self._members(slot)
             return any(self._holds_source(scope, Slot("", "value", int(domain), item)) for domain, item in members)
-        if slot.domain == Domain.TEXT:
+        if slot.domain == TEXT:
             return bool(self._quoted(scope, self._text(slot.digest) or ""))
-        if slot.domain != Domain.VALUE:
+        if slot.domain != VALUE:
             return False
         if scope.has_source(scope.find_item(slot.digest)):
             return True

@@ -12,7 +12,6 @@ from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -28,9 +27,9 @@ from clew.store.segment import Frame, SegmentFile
 from clew.store.store import Store
 
 _BATCH = 4_000  # records in one transaction: a second at most
+_BATCH_BYTES = 32 << 20
 _DECODED = 256  # of which so many are decoded at once: what is alive together is what the garbage collector visits
-_SCOPES = 512
-_pack = msgspec.msgpack.Encoder(enc_hook=bytes).encode
+_BLOB = RecordType.BLOB
 
 
 class Indexer(Runs):
@@ -81,18 +80,17 @@ class Indexer(Runs):
         count = 0
         damaged: list[int] = []
         frames: list[Frame] = []
-        size, end = 0, file.size
+        end = file.size
         for frame in file.frames(done, damaged):
             if frame.offset >= end:  # written since: who writes faster than this reads must not hold up a query
                 break
             frames.append(frame)
-            size += len(frame.payload)
-            if len(frames) >= _BATCH or size > 32 << 20:
+            if len(frames) >= _BATCH or frame.end - frames[0].offset > _BATCH_BYTES:
                 number = self._batch(file.stem, number, frames, None)
                 count += len(frames)
                 if self._stopped():
                     return count
-                frames, size = [], 0
+                frames = []
         state_now = "sealed" if file.sealed else "open"
         if frames or number == 0 or state != state_now:
             number = self._batch(file.stem, number, frames, state_now if number or frames else None, damaged)
@@ -144,30 +142,30 @@ class Indexer(Runs):
     def _read(self, number: int, frames: list[Frame]) -> None:
         later: list[tuple[Frame, Any]] = []
         runs: list[Run] = []
-        remember = self.store.remember
-        for frame in frames:  # content first, and what is known of runs
-            if frame.type == RecordType.BLOB:
-                name = frame.payload[1:33]
-                self.rows.blobs.append((bound(name), number, frame.offset))
-                remember(name, DOMAINS[frame.payload[0]], frame.payload[33:])
+        spans: list[bytes] = []
+        blobs = [frame for frame in frames if frame.type == _BLOB]  # content first, and what is known of runs
+        self.store.remember((frame.payload[1:33], DOMAINS[frame.payload[0]], frame.payload[33:]) for frame in blobs)
+        places = [(bound(frame.payload[1:33]), number, frame.offset) for frame in blobs]
+        catalog.insert(self._connection, catalog.blob, ("digest", "segment", "offset"), places)
+        for frame in frames:
+            if frame.type == _BLOB:
                 continue
             try:
                 entry = record.decode(frame.type, frame.payload)
             except CorruptRecord:
                 self._unread += 1
                 continue
-            if entry is not None:
-                later.append((frame, entry))
-                if isinstance(entry, Run):
-                    runs.append(entry)
-        catalog.insert(self._connection, catalog.blob, ("digest", "segment", "offset"), self.rows.blobs)
-        self.rows.blobs = []
+            if entry is None:
+                continue
+            later.append((frame, entry))
+            if isinstance(entry, (SpanStart, SpanEnd)):
+                spans.append(entry.trace_id + entry.span_id)
+            elif isinstance(entry, Run):
+                runs.append(entry)
         self._know_runs(entry.run_id for entry in runs)
         for entry in runs:
             self._run(number, entry)
-        self.rows.know_spans(
-            entry.trace_id + entry.span_id for _, entry in later if isinstance(entry, (SpanStart, SpanEnd))
-        )
+        self.rows.know_spans(spans)
         for frame, entry in later:
             match entry:
                 case SpanStart():
@@ -188,9 +186,8 @@ class Indexer(Runs):
     def _start(self, number: int, frame: Frame, entry: SpanStart) -> None:
         scope = self._scope(entry.run_id)
         run = self._runs[entry.run_id]
-        known = self.rows.find_span(entry.trace_id + entry.span_id)
-        seen = self._seen(scope, entry, run)
-        if known is None:
+        seen, new = self._seen(scope, entry, run)
+        if new:
             self.rows.new_spans[seen.node] = [
                 seen.node,
                 bound(entry.span_id),

@@ -12,8 +12,8 @@ from clew.lineage.content import content_text
 from clew.lineage.scope import ASKED, RunScope, SeenSpan
 from clew.lineage.source import MINIMUM
 from clew.lineage.value import Values
-from clew.store.catalog import Evidence, Relation, Scope
-from clew.store.digest import Digest, Domain, text_digest
+from clew.store.catalog import LIST, SAME, USED, Evidence, Relation, Scope
+from clew.store.digest import CHAIN, TEXT, VALUE, Digest, Domain, text_digest
 from clew.store.record import Slot, SpanEnd, SpanStart
 from clew.store.vocabulary import GLOBAL_KINDS
 
@@ -32,38 +32,38 @@ class Resolver(Values):
         rows = self.rows
         if slot.kind in GLOBAL_KINDS and slot.kind not in ("document", "chunk"):
             node = self.global_node(slot.kind, slot.domain, slot.digest, slot.name or self._class_name(slot))
-            rows.edge(span.node, node, Relation.USED)
+            rows.edge(span.node, node, USED)
             span.used_nodes.append(node)
             if slot.kind == "prompt":
                 self._template(scope, node, slot)
             elif slot.kind == "model" and span.kind == "embedding" and span.parent and span.parent.kind == "retriever":
-                rows.edge(span.parent.node, node, Relation.USED)
+                rows.edge(span.parent.node, node, USED)
             return
         if slot.kind in ("document", "chunk"):
             for node, _ in self._documents(scope, slot):
                 if span.kind not in ("chain", "index"):
-                    rows.edge(span.node, node, Relation.USED)
+                    rows.edge(span.node, node, USED)
             return
         if span.kind == "prompt":
             self._variable(scope, span, slot)
         elif span.kind == "llm" and slot.role in ("messages", "prompt"):
             node = self._value(scope, span, slot, search=True)
-            rows.edge(span.node, node, Relation.USED)
+            rows.edge(span.node, node, USED)
         elif span.kind == "tool" and slot.role == "arguments":
             node = self._value(scope, span, slot, search=True)
-            rows.edge(span.node, node, Relation.USED)
+            rows.edge(span.node, node, USED)
             call = record.attributes.get("gen_ai.tool.call.id") if record else None
             asked = scope.find("tool_calls", str(call)) if call else None
             if asked is not None:
-                rows.edge(node, asked, Relation.SAME, info={"role": "tool call"})
+                rows.edge(node, asked, SAME, info={"role": "tool call"})
         elif span.kind in ("retriever", "reranker") and slot.role == "query":
-            rows.edge(span.node, self._value(scope, span, slot, search=True), Relation.USED)
+            rows.edge(span.node, self._value(scope, span, slot, search=True), USED)
         elif span.kind == "node":
             node = self._channel(scope, span, slot)
             span.channels[slot.role] = (node, slot.digest)
-            if slot.domain == Domain.CHAIN:
+            if slot.domain == CHAIN:
                 span.listed.update(self._listed(slot))
-            rows.edge(span.node, node, Relation.USED)
+            rows.edge(span.node, node, USED)
         elif span.kind == "workflow" or span.function or span.kind in ("agent", "step"):
             known = self._known(scope, span, slot)
             node = known if known is not None else self._value(scope, span, slot, search=span.parent is not None)
@@ -74,7 +74,7 @@ class Resolver(Values):
             if span.kind in ASKED and self._holds_source(scope, slot):
                 span.worked_on.append(node)  # which counts where it stands in the result
             else:
-                rows.edge(span.node, node, Relation.USED)
+                rows.edge(span.node, node, USED)
 
     def ended(self, scope: RunScope, span: SeenSpan, record: SpanEnd) -> None:
         """What a span made, and what it used that only then was known."""
@@ -127,7 +127,7 @@ class Resolver(Values):
     def _register_message(self, scope: RunScope, span: SeenSpan | None, node: int, slot: Slot) -> bytes | None:
         """Make a produced message findable: by digest, id, tool calls and text. Returns its text's digest."""
         scope.met(slot.digest, node, span)
-        if slot.domain == Domain.TEXT:
+        if slot.domain == TEXT:
             self._register_text(scope, span, node, slot.digest, self._text(slot.digest))
             return slot.digest
         message = self._item(slot.digest)
@@ -186,7 +186,7 @@ class Resolver(Values):
                 main = node
                 self.rows.edge(node, span.node, Relation.GENERATED)
             scope.met(slot.digest, node, span)
-            message = self._item(slot.digest) if slot.domain == Domain.VALUE and slot.kind == "message" else None
+            message = self._item(slot.digest) if slot.domain == VALUE and slot.kind == "message" else None
             text: str | None = None
             if message is not None:
                 if message.get("tool_call_id"):
@@ -195,7 +195,7 @@ class Resolver(Values):
                     scope.message_ids[str(message["id"])] = node
                 text = content_text(message.get("content"), self._text)
                 scope.said[node] = text_digest(text or "")
-            elif slot.domain == Domain.TEXT:
+            elif slot.domain == TEXT:
                 text = self._text(slot.digest)
             if text:
                 name = text_digest(text)
@@ -211,12 +211,10 @@ class Resolver(Values):
         """Messages rendered from a template: found again by digest when a model is asked with them."""
         templates = list(span.used_nodes)
         for slot in slots:
-            members = (
-                self._members(slot) if slot.domain == Domain.CHAIN else [(Domain(slot.domain), Digest(slot.digest))]
-            )
+            members = self._members(slot) if slot.domain == CHAIN else [(Domain(slot.domain), Digest(slot.digest))]
             for domain, item in members:
                 node, new = self._rendered_value(
-                    scope, span, "message" if slot.domain == Domain.CHAIN else "value", domain, item
+                    scope, span, "message" if slot.domain == CHAIN else "value", domain, item
                 )
                 if new:
                     for template in templates:
@@ -225,7 +223,7 @@ class Resolver(Values):
     def _rendered_value(
         self, scope: RunScope, span: SeenSpan, kind: str, domain: Domain, item: Digest
     ) -> tuple[int, bool]:
-        text = self._text(item) if domain is Domain.TEXT else self._message_text(item)
+        text = self._text(item) if domain is TEXT else self._message_text(item)
         if item in scope.items:
             known = scope.find_item(item, span) or scope.items[item]
             if not text or not self._differs(scope, span, known, text_digest(text), text, rendered=True):
@@ -252,7 +250,7 @@ class Resolver(Values):
         answer = []
         for position, slot in enumerate(slots):
             node = self._output(span, slot, position, span.run)
-            if slot.domain == Domain.TEXT:
+            if slot.domain == TEXT:
                 scope.meant[node] = tuple(scope.producers(slot.digest, span)) or (node,)
             self._explain(scope, span, node, slot)
             scope.writes.setdefault(slot.role, []).append((node, slot.digest))
@@ -263,7 +261,7 @@ class Resolver(Values):
 
     def _last_message(self, scope: RunScope, slot: Slot, node: int) -> int:
         """The answer of a graph over messages is the last message."""
-        if slot.domain != Domain.CHAIN:
+        if slot.domain != CHAIN:
             return node
         members = self._members(slot)
         return (scope.find_item(members[-1][1]) or node) if members else node
@@ -277,8 +275,8 @@ class Resolver(Values):
             known = self._known(scope, span, slot, made=True)
             node = self._output(span, slot, position, span.run)
             if known is not None:
-                self.rows.edge(node, known, Relation.SAME, Evidence.CONTENT)
-                if slot.domain == Domain.TEXT:
+                self.rows.edge(node, known, SAME, Evidence.CONTENT)
+                if slot.domain == TEXT:
                     scope.items.setdefault(slot.digest, known)
             else:
                 self._explain(scope, span, node, slot)
@@ -288,8 +286,8 @@ class Resolver(Values):
                 self.rows.edge(node, span.node, Relation.GENERATED)
                 scope.last_response = [node]
             if span.function:
-                self._saw(span.enclosing(), node, slot.digest if slot.domain == Domain.TEXT else None)
-                if known is None and (slot.domain == Domain.TEXT or self._compound(slot)):  # else it is what was known
+                self._saw(span.enclosing(), node, slot.digest if slot.domain == TEXT else None)
+                if known is None and (slot.domain == TEXT or self._compound(slot)):  # else it is what was known
                     scope.made(slot.digest, node, span)
         if span.kind == "workflow" and made:
             scope.answer = scope.child_answer = made
@@ -298,18 +296,18 @@ class Resolver(Values):
         """Edges from what the program's code made to what it made it of."""
         known = self._known(scope, span, slot, made=True)
         if known is not None:
-            self.rows.edge(node, known, Relation.SAME, Evidence.CONTENT)
+            self.rows.edge(node, known, SAME, Evidence.CONTENT)
             return
-        if slot.domain == Domain.CHAIN:
+        if slot.domain == CHAIN:
             for domain, item in self._members(slot):
-                self.rows.edge(node, self._member(scope, span, domain, item, node), Relation.LIST)
-        elif slot.domain == Domain.TEXT:
+                self.rows.edge(node, self._member(scope, span, domain, item, node), LIST)
+        elif slot.domain == TEXT:
             if not self._ambiguous(scope, span, node, slot.digest):
                 self._made_text(scope, span, node, slot.digest, self._text(slot.digest), node)
         elif slot.kind == "message" or self._item_kind(slot.digest) == "message":
-            self.rows.edge(node, self._member(scope, span, Domain.VALUE, Digest(slot.digest), node), Relation.SAME)
+            self.rows.edge(node, self._member(scope, span, VALUE, Digest(slot.digest), node), SAME)
         elif self._item_kind(slot.digest) == "document":
-            document = self._member(scope, span, Domain.VALUE, Digest(slot.digest), node)
-            self.rows.edge(node, document, Relation.SAME, Evidence.CONTENT)
+            document = self._member(scope, span, VALUE, Digest(slot.digest), node)
+            self.rows.edge(node, document, SAME, Evidence.CONTENT)
         else:
             self._parts(scope, span, node, slot, node)

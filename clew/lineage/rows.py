@@ -80,7 +80,6 @@ class Rows:
         self.plain: set[tuple[int, int, int, int]] = set()  # edges that only were declared
         self.leaves: set[tuple[bytes, int]] = set()
         self.members: list[tuple[int, int, int]] = []
-        self.blobs: list[tuple[bytearray, int, int]] = []
         self.facts: list[dict[str, Any]] = []
         self.new_runs: dict[int, dict[str, Any]] = {}
         self.run_changes: dict[int, dict[str, Any]] = {}
@@ -275,7 +274,6 @@ class Rows:
         catalog.insert(connection, catalog.edge, EDGE, [key + self.edges[key] for key in sorted(self.edges)])
         catalog.insert(connection, catalog.leaf, ("text", "node"), self.leaves)
         catalog.insert(connection, catalog.member, ("container", "position", "node"), self.members)
-        catalog.insert(connection, catalog.blob, ("digest", "segment", "offset"), self.blobs)
         columns = ("id", *_RUN_DEFAULTS)
         rows = [tuple([row[column] for column in columns]) for row in self.new_runs.values()]
         catalog.insert(connection, catalog.run, columns, rows)

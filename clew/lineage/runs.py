@@ -274,7 +274,7 @@ class Runs:
         except ClewError:  # damaged: what this span knew is lost to the runs that follow
             return
         if isinstance(entry, SpanStart):
-            self.resolver.started(scope, self._seen(scope, entry, run), entry)
+            self.resolver.started(scope, self._seen(scope, entry, run)[0], entry)
         elif isinstance(entry, SpanEnd):
             seen = scope.spans.get(entry.trace_id + entry.span_id)
             if seen is not None:
@@ -290,16 +290,18 @@ class Runs:
         self._scopes[run_id] = scope
         return scope
 
-    def _seen(self, scope: RunScope, entry: SpanStart, run: int) -> SeenSpan:
+    def _seen(self, scope: RunScope, entry: SpanStart, run: int) -> tuple[SeenSpan, bool]:
+        """A span as it began, and whether the catalog does not know it yet."""
         key = entry.trace_id + entry.span_id
         number = self.rows.find_span(key)
+        new = number is None
         if number is None:
             number = self.rows.new_span(key)
         parent = scope.spans.get(entry.trace_id + entry.parent_id) if entry.parent_id else None
         function = "code.function.name" in entry.attributes
         seen = SeenSpan(number, entry.kind, entry.name, parent, run, function)
         scope.spans[key] = seen
-        return seen
+        return seen, new
 
     def _run_id(self, run: int) -> bytes:
         return self._ids.get(run, b"")

@@ -15,7 +15,7 @@ from clew.lineage.piece import ANY_TELLING, Near, Piece
 from clew.lineage.rows import Rows
 from clew.lineage.scope import RunScope, SeenSpan
 from clew.lineage.source import Sources
-from clew.store.catalog import Evidence, Relation, Scope
+from clew.store.catalog import COARSE, Evidence, Relation, Scope
 from clew.store.decoding import Reference
 from clew.store.digest import Digest, Domain, text_digest
 from clew.store.record import Slot
@@ -115,18 +115,18 @@ class Search(Content):
     def _coarse(self, node: int, around: SeenSpan, gaps: Sequence[tuple[int, int]] = ()) -> None:
         """An edge to the code that made a value: to what it was given, and what calls inside it returned."""
         info = {"gaps": [list(gap) for gap in gaps[:20]]} if gaps else None
-        self.rows.edge(node, around.node, Relation.COARSE, info=info)
+        self.rows.edge(node, around.node, COARSE, info=info)
         if around.kind == "tool":  # a tool's span is on the strict walk, so what it saw does not hang on the span
             for seen in (*around.worked_on, *(made for made, _ in around.made)):
                 if seen != node:
-                    self.rows.edge(node, seen, Relation.COARSE)
+                    self.rows.edge(node, seen, COARSE)
 
     def _saw(self, around: SeenSpan | None, node: int, text: bytes | None = None) -> None:
         """A call inside `around` returned `node`: the code there may rework it."""
         if around is not None:
             around.made.append((node, text))
             if around.kind != "tool":
-                self.rows.edge(around.node, node, Relation.COARSE)
+                self.rows.edge(around.node, node, COARSE)
 
     def _is_boilerplate(self, scope: RunScope, text: str, match: Match) -> bool:
         """Whether what a document has in part is a constant of the program: then the program put it there."""

@@ -17,7 +17,7 @@ from clew.lineage.piece import Piece, PieceIndex
 from clew.lineage.rows import Rows
 from clew.store.catalog import Evidence, Relation, Scope
 from clew.store.decoding import Code, Reference
-from clew.store.digest import Digest, Domain, text_digest
+from clew.store.digest import TEXT, VALUE, Digest, text_digest
 from clew.store.errors import ClewError
 from clew.store.record import Artifact, Derivation
 from clew.store.store import Store
@@ -118,7 +118,7 @@ class Sources:
         leaves = self._leaves(record)
         digests = self._row_digests(record.digest)
         for position, digest in enumerate(digests):
-            row, fresh = rows.node(digest, Scope.GLOBAL, "row", domain=int(Domain.VALUE))
+            row, fresh = rows.node(digest, Scope.GLOBAL, "row", domain=int(VALUE))
             if new:
                 rows.members.append((node, position, row))
             fields = self._fields(digest) if leaves is None else {}
@@ -144,12 +144,12 @@ class Sources:
         manifest = record.detail.get("leaves")
         if not manifest:
             return None
-        found: list[list[bytes]] = self.store.value(int(Domain.VALUE), manifest, self.rows.connection)
+        found: list[list[bytes]] = self.store.value(int(VALUE), manifest, self.rows.connection)
         return found
 
     def _fields(self, digest: bytes) -> dict[str, Any]:
         try:
-            value = self.store.value(int(Domain.VALUE), digest, self.rows.connection)
+            value = self.store.value(int(VALUE), digest, self.rows.connection)
         except ClewError:
             return {}
         return value if isinstance(value, dict) else {"value": value}
@@ -160,7 +160,7 @@ class Sources:
         self, scope: RunScope, item: Digest, kind: str, read_item: Reader, read_text: Reader
     ) -> tuple[int, str | None]:
         """The node and text of a document; registered, and its sources searched, when it is met first."""
-        node, new = self.rows.node(item, Scope.GLOBAL, kind, domain=int(Domain.VALUE))
+        node, new = self.rows.node(item, Scope.GLOBAL, kind, domain=int(VALUE))
         if not new and node in self._texts:
             return node, self._texts[node]
         fields = read_item(item) or {}
@@ -187,7 +187,7 @@ class Sources:
         self, scope: RunScope, kind: str, digest: Digest, read_text: Reader, text: str | None = None
     ) -> tuple[int, str | None]:
         """The node of a bare text that is a document or chunk."""
-        node, new = self.rows.node(digest, Scope.GLOBAL, kind, domain=int(Domain.TEXT))
+        node, new = self.rows.node(digest, Scope.GLOBAL, kind, domain=int(TEXT))
         text = text if text is not None else read_text(digest)
         if new:
             self.rows.leaves.add((bytes(digest), node))

@@ -20,9 +20,9 @@ from clew.lineage.scope import RunScope, SeenSpan
 from clew.lineage.search import SEARCHED_CHARS
 from clew.lineage.source import MINIMUM
 from clew.store import chain
-from clew.store.catalog import Evidence, Relation, Scope
+from clew.store.catalog import LIST, SAME, Evidence, Scope
 from clew.store.decoding import Record
-from clew.store.digest import Digest, Domain, text_digest
+from clew.store.digest import CHAIN, TEXT, VALUE, Digest, Domain, text_digest
 from clew.store.record import Slot
 
 _CHECKED = 16  # of a list that is asked again
@@ -32,9 +32,9 @@ class Values(Documents):
     """Finds or makes the node of a value in its scope."""
 
     def _value(self, scope: RunScope, span: SeenSpan, slot: Slot, *, search: bool) -> int:
-        if slot.domain == Domain.CHAIN:
+        if slot.domain == CHAIN:
             return self._list(scope, span, slot)
-        if slot.domain == Domain.TEXT:
+        if slot.domain == TEXT:
             return self._text_value(scope, span, Digest(slot.digest), search=search)
         kind = self._item_kind(slot.digest)
         if slot.kind == "message" or kind == "message":
@@ -62,12 +62,12 @@ class Values(Documents):
         found = scope.producers(item, span)
         if len(found) == 1:
             return found[0]
-        node, new = self._scoped(span.run, "value", Domain.TEXT, item)
+        node, new = self._scoped(span.run, "value", TEXT, item)
         if whole is None and node in scope.met_at:
             text = text or self._text(item)
             node = scope.find_item(item, span) or node
             if text and len(text) >= MINIMUM and self._differs(scope, span, node, item, text):
-                node, new = self._another(span, "value", Domain.TEXT, item)
+                node, new = self._another(span, "value", TEXT, item)
                 scope.met(item, node, span)
         elif whole is None:
             scope.met_at[node] = (span, scope.newest())
@@ -159,9 +159,9 @@ class Values(Documents):
         if known is not None and not (text and self._differs(scope, span, known, name, text)):
             return known
         if known is None:
-            node, new = self._scoped(span.run, "message", Domain.VALUE, item)
+            node, new = self._scoped(span.run, "message", VALUE, item)
         else:
-            node, new = self._another(span, "message", Domain.VALUE, item)
+            node, new = self._another(span, "message", VALUE, item)
         scope.met(item, node, span)
         scope.said[node] = name
         if message.get("id"):
@@ -171,7 +171,7 @@ class Values(Documents):
         if text:
             found = scope.producers(name, span)
             if len(found) == 1:
-                self.rows.edge(node, found[0], Relation.SAME, Evidence.CONTENT)
+                self.rows.edge(node, found[0], SAME, Evidence.CONTENT)
             elif found:
                 self._candidates(node, found)
             elif whole is not None:
@@ -192,9 +192,9 @@ class Values(Documents):
         if scope.is_derived(item):
             self._given_document(scope, item)
             return document
-        node, _ = self._scoped(span.run, "value", Domain.VALUE, item)
+        node, _ = self._scoped(span.run, "value", VALUE, item)
         scope.items[item] = node
-        self.rows.edge(node, document, Relation.SAME, Evidence.CONTENT)
+        self.rows.edge(node, document, SAME, Evidence.CONTENT)
         self._made_text(scope, span, node, text_digest(text), text, whole)
         return node
 
@@ -219,17 +219,17 @@ class Values(Documents):
             links.append(link)
             current = link.previous
         if again:
-            node, new = self._another(span, slot.kind, Domain.CHAIN, Digest(key))
+            node, new = self._another(span, slot.kind, CHAIN, Digest(key))
         else:
-            node, new = self._scoped(span.run, slot.kind, Domain.CHAIN, Digest(key), slot.role)
+            node, new = self._scoped(span.run, slot.kind, CHAIN, Digest(key), slot.role)
         scope.lists[key] = node
         scope.met_at.setdefault(node, (span, scope.newest()))
         if new:
             if start is not None:
-                self.rows.edge(node, start, Relation.LIST)
+                self.rows.edge(node, start, LIST)
             for link in reversed(links):
                 member = self._member(scope, span, link.domain, link.item, whole)
-                self.rows.edge(node, member, Relation.LIST)
+                self.rows.edge(node, member, LIST)
                 scope.listed.setdefault(node, {})[link.item] = member
         return node
 
@@ -244,9 +244,9 @@ class Values(Documents):
         listed = next((one.listed[node] for one in scope.around if node in one.listed), {})
         for link in self._last(key, _CHECKED):
             text: str | None = None
-            if link.domain is Domain.TEXT:
+            if link.domain is TEXT:
                 text, name = self._text(link.item), bytes(link.item)
-            elif link.domain is Domain.VALUE and self._item_kind(link.item) == "message":
+            elif link.domain is VALUE and self._item_kind(link.item) == "message":
                 message = self._item(link.item) or {}
                 if not message.get("id") and not message.get("tool_call_id"):
                     text = content_text(message.get("content"), self._text)
@@ -271,7 +271,7 @@ class Values(Documents):
     def _listed(self, slot: Slot) -> Iterator[bytes]:
         """The last few texts of a list of texts."""
         for link in self._last(slot.digest, 4 * _CHECKED):
-            if link.domain is not Domain.TEXT:
+            if link.domain is not TEXT:
                 return
             yield bytes(link.item)
 
@@ -281,28 +281,28 @@ class Values(Documents):
         for node, digest in reversed(writes):
             if digest == slot.digest:
                 return node
-        if slot.domain == Domain.CHAIN:
+        if slot.domain == CHAIN:
             return self._list(scope, span, slot)
         known = self._known(scope, span, slot)
         if known is not None:
             return known
-        if slot.domain == Domain.VALUE and self._item_kind(slot.digest) == "document":
+        if slot.domain == VALUE and self._item_kind(slot.digest) == "document":
             return self._document(scope, Digest(slot.digest))[0]
         node, new = self._scoped(span.run, "value", Domain(slot.domain), Digest(slot.digest), slot.role)
         if new:
             for write, _ in writes:
-                self.rows.edge(node, write, Relation.LIST)
+                self.rows.edge(node, write, LIST)
             if not writes:
                 self._parts(scope, span, node, slot)
         return node
 
     def _given(self, scope: RunScope, span: SeenSpan, slot: Slot, node: int) -> None:
         """What a run was started with can be found in its prompts."""
-        if slot.domain == Domain.TEXT:
+        if slot.domain == TEXT:
             self._given_text(scope, span, node, slot.digest, self._text(slot.digest))
-        elif slot.domain == Domain.CHAIN:
+        elif slot.domain == CHAIN:
             for domain, item in self._members(slot):
-                if domain is Domain.TEXT:
+                if domain is TEXT:
                     self._given(
                         scope, span, Slot("", "value", int(domain), item), self._member(scope, span, domain, item)
                     )
@@ -315,7 +315,7 @@ class Values(Documents):
                         self._given_text(scope, span, member, text_digest(text), text)
         elif self._item_kind(slot.digest) == "document":
             self._given_document(scope, Digest(slot.digest))
-        elif slot.domain == Domain.VALUE and not scope.has_source(node):
+        elif slot.domain == VALUE and not scope.has_source(node):
             for item in self._items_in(slot.digest):
                 if self._item_kind(item) == "document":
                     self._given_document(scope, item)
@@ -340,15 +340,15 @@ class Values(Documents):
         if scope.has_source(node):
             return found
         texts: list[str] = []
-        if slot.domain == Domain.CHAIN:
+        if slot.domain == CHAIN:
             for domain, item in self._members(slot):
                 member = self._member(scope, span, domain, item)
                 found += self._held(scope, span, Slot("", "value", int(domain), item), member)
-        elif slot.domain == Domain.VALUE:
-            found += [self._member(scope, span, Domain.VALUE, item) for item in self._items_in(slot.digest)]
+        elif slot.domain == VALUE:
+            found += [self._member(scope, span, VALUE, item) for item in self._items_in(slot.digest)]
             texts = self._strings(slot.digest)
             found += [self._text_part(scope, span, text) for text in texts if len(text) >= MINIMUM]
-        elif slot.domain == Domain.TEXT and (text := self._text(slot.digest)):
+        elif slot.domain == TEXT and (text := self._text(slot.digest)):
             texts = [text]
         for text in texts:
             found += [key for one in scope.around for key in one.pieces.keys(text) if isinstance(key, int)]
@@ -357,15 +357,15 @@ class Values(Documents):
 
     def _parts(self, scope: RunScope, span: SeenSpan, node: int, slot: Slot, whole: int | None = None) -> None:
         """Edges from a value of several parts to the documents, messages and texts in it."""
-        if slot.domain != Domain.VALUE:
+        if slot.domain != VALUE:
             return
         found = False
         for item in self._items_in(slot.digest):
-            self.rows.edge(node, self._member(scope, span, Domain.VALUE, item, whole), Relation.LIST)
+            self.rows.edge(node, self._member(scope, span, VALUE, item, whole), LIST)
             found = True
         for text in self._strings(slot.digest):
             if len(text) >= MINIMUM:
-                self.rows.edge(node, self._text_part(scope, span, text, whole), Relation.LIST)
+                self.rows.edge(node, self._text_part(scope, span, text, whole), LIST)
                 found = True
         if not found and whole is not None:
             self._coarse(whole, span)
@@ -376,14 +376,14 @@ class Values(Documents):
 
     def _member(self, scope: RunScope, span: SeenSpan, domain: Domain, item: Digest, whole: int | None = None) -> int:
         """The node of a list's item, or of a part of a value."""
-        if domain is Domain.VALUE and self._item_kind(item) == "message":
+        if domain is VALUE and self._item_kind(item) == "message":
             return self._message(scope, span, item, whole)
-        known = self._item_node(scope, item) if domain is not Domain.TEXT else None
+        known = self._item_node(scope, item) if domain is not TEXT else None
         if known is not None:
             return known
-        if domain is Domain.TEXT:
+        if domain is TEXT:
             return self._text_value(scope, span, item, search=True, whole=whole)
-        if domain is Domain.CHAIN:
+        if domain is CHAIN:
             return self._list(scope, span, Slot("", "value", int(domain), item), whole)
         kind = self._item_kind(item)
         if kind == "document":
@@ -398,7 +398,7 @@ class Values(Documents):
 
         Lists, dicts and the like may be equal by chance: what `span` `made` is only what was seen inside it.
         """
-        if slot.domain != Domain.TEXT:
+        if slot.domain != TEXT:
             if scope.is_doubtful(slot.digest, span):
                 return None
             known = scope.find_item(slot.digest, span)
@@ -408,15 +408,15 @@ class Values(Documents):
         found = scope.producers(slot.digest, span)
         if len(found) != 1:
             return None
-        if made and slot.domain != Domain.TEXT and found[0] not in (*span.given, *(node for node, _ in span.made)):
+        if made and slot.domain != TEXT and found[0] not in (*span.given, *(node for node, _ in span.made)):
             return None
         return found[0]
 
     def _compound(self, slot: Slot) -> bool:
         """Whether a value is a list, a dict or the like that holds something, and no item by itself."""
-        if slot.domain == Domain.CHAIN:
+        if slot.domain == CHAIN:
             return bytes(slot.digest) != bytes(chain.EMPTY)
-        if slot.domain != Domain.VALUE or self._item_kind(slot.digest) is not None:
+        if slot.domain != VALUE or self._item_kind(slot.digest) is not None:
             return False
         value = self._shallow(slot.digest)
         return isinstance(value, Record) or (isinstance(value, (dict, list, tuple, set, frozenset)) and bool(value))
@@ -431,7 +431,7 @@ class Values(Documents):
 
     def _variable(self, scope: RunScope, span: SeenSpan, slot: Slot) -> None:
         """A text put into a template stands in what is rendered, however short, if it is known where it is from."""
-        if slot.domain != Domain.TEXT:
+        if slot.domain != TEXT:
             return
         text = self._text(slot.digest)
         known = scope.producers(slot.digest, span)
@@ -439,9 +439,7 @@ class Values(Documents):
             any(piece.short_ok and piece.text in text for piece in scope.pieces.near(text).pieces) if text else False
         )
         if text and (len(known) == 1 or (not known and not holds and len(text) < MINIMUM)):
-            node = (
-                known[0] if known else self._scoped(span.run, "value", Domain.TEXT, Digest(slot.digest), slot.role)[0]
-            )
+            node = known[0] if known else self._scoped(span.run, "value", TEXT, Digest(slot.digest), slot.role)[0]
             span.variables.append(Piece(node, text, short_ok=True))
 
     def _register_text(self, scope: RunScope, span: SeenSpan | None, node: int, name: bytes, text: str | None) -> None:

@@ -34,6 +34,7 @@ class Domain(enum.IntEnum):
     ACTION = 7  # the key of one boundary call
 
 
+TEXT, VALUE, CHAIN = Domain.TEXT, Domain.VALUE, Domain.CHAIN  # `Domain.TEXT` costs ten times as much before Python 3.12
 DOMAINS = {int(domain): domain for domain in Domain}  # `Domain(n)` costs ten times as much
 _HASHER = {domain: blake3(derive_key_context=f"clew 2026 {domain.name.lower()} v1") for domain in Domain}
 
@@ -82,7 +83,7 @@ def text_of(data: bytes) -> str:
 
 def text_digest(text: str) -> Digest:
     """The digest of a text."""
-    return digest(Domain.TEXT, text_bytes(text))
+    return digest(TEXT, text_bytes(text))
 
 
 class DigestStream:

@@ -36,6 +36,7 @@ _FOOTER = struct.Struct("<QQQ8s")  # table offset, blocks, logical size, magic
 _FRAME_HERE = re.compile(rb"(?s)(?=.{8}[\x00-\x20]\x01)")  # what may be a frame: any length and crc, type, version
 HEAD_CRC = [crc32(bytes((kind, 1))) for kind in range(256)]  # of type and version, by type
 _BLOCK_BYTES = 1 << 18
+_PIECE_BYTES = 1 << 20  # that are read at once, if no record is longer
 _LEVEL = 6
 
 
@@ -141,24 +142,23 @@ class SegmentFile:
             if self.read(0, len(MAGIC)) not in (MAGIC, b""):
                 raise StoreFormatError(f"{self.stem} is not a log segment")
             offset = len(MAGIC)
-        unpack, head = FRAME.unpack_from, FRAME.size
-        buffer, start = b"", offset
-        while True:
-            body = offset - start + head
-            if body > len(buffer) or body + (found := unpack(buffer, body - head))[0] > len(buffer):
-                buffer, start, body = self._intact(offset, 1 << 20), offset, head
-                if len(buffer) < head:
-                    return
-                found = unpack(buffer)
-                if len(buffer) < (need := head + found[0]):
-                    buffer = self._intact(offset, min(need, self.size - offset))
-            length, crc, kind, version = found
-            end = offset + head + length
-            payload = buffer[body : body + length]
-            checked = crc32(payload, HEAD_CRC[kind]) if version == 1 else _crc(payload, kind, version)
-            if checked == crc and len(payload) == length:
-                yield Frame(offset, kind, version, payload, end)
-                offset = end
+        unpack, head, size = FRAME.unpack_from, FRAME.size, _PIECE_BYTES
+        while len(piece := self._intact(offset, size)) >= head:
+            start, at, last = offset, 0, len(piece) - head
+            while at <= last:
+                length, crc, kind, version = unpack(piece, at)
+                end = at + head + length
+                payload = piece[at + head : end]
+                checked = crc32(payload, HEAD_CRC[kind]) if version == 1 else _crc(payload, kind, version)
+                if checked != crc or len(payload) != length:
+                    break
+                yield Frame(start + at, kind, version, payload, start + end)
+                at = end
+            offset, size = start + at, _PIECE_BYTES
+            if at:  # the next record ends in the next piece, if it is whole
+                continue
+            if len(piece) < end <= self.size - offset:
+                size = end
                 continue
             after = self._next_frame(offset + 1)
             if after is None:

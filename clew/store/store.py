@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,14 +76,15 @@ class Store:
                 self._cached -= len(self._cache.popitem(last=False)[1][1])
             return found
 
-    def remember(self, name: bytes, domain: Domain, data: bytes) -> None:
-        """Keep bytes at hand that were just read from a log (their digest is checked when they are read back)."""
+    def remember(self, blobs: Iterable[tuple[bytes, Domain, bytes]]) -> None:
+        """Keep content at hand that was just read from a log (its digest is checked when it is read back)."""
         with self._lock:
-            if name not in self._cache:
-                self._cache[name] = (domain, data)
-                self._cached += len(data)
-                while self._cached > _CACHE_BYTES and len(self._cache) > 1:
-                    self._cached -= len(self._cache.popitem(last=False)[1][1])
+            for name, domain, data in blobs:
+                if name not in self._cache:
+                    self._cache[name] = (domain, data)
+                    self._cached += len(data)
+            while self._cached > _CACHE_BYTES and len(self._cache) > 1:
+                self._cached -= len(self._cache.popitem(last=False)[1][1])
 
     def _load(self, name: Digest, connection: Connection | None) -> tuple[Domain, bytes]:
         query = sa.select(catalog.blob.c.segment, catalog.blob.c.offset).where(catalog.blob.c.digest == bytes(name))

@@ -15,6 +15,7 @@ from clew.store.store import Store
 
 _REMEMBERED = 8192
 _SMALL_BYTES = 4096
+_FEW = 32  # items of a list that is remembered whole
 
 
 class Content:
@@ -25,11 +26,13 @@ class Content:
         self.rows = rows
         self._values: dict[bytes, Any] = {}
         self._links: dict[bytes, chain.Link | None] = {}
+        self._lists: dict[bytes, list[tuple[Domain, Digest]]] = {}
 
     def settle(self) -> None:
         """Forget what was decoded: a batch is over, and the next one seldom asks for the same."""
         self._values.clear()
         self._links.clear()
+        self._lists.clear()
 
     def _read(self, domain: int, digest: bytes) -> Any:
         try:
@@ -87,7 +90,16 @@ class Content:
         return content_text(message.get("content"), self._text) if message else None
 
     def _members(self, slot: Slot) -> list[tuple[Domain, Digest]]:
-        return [(link.domain, link.item) for link in chain.links(Digest(slot.digest), self._link)]
+        """The items of a list. Not to be changed."""
+        known = self._lists.get(slot.digest)
+        if known is not None:
+            return known
+        members = [(link.domain, link.item) for link in chain.links(Digest(slot.digest), self._link)]
+        if len(members) <= _FEW:
+            if len(self._lists) >= _REMEMBERED:
+                self._lists.clear()
+            self._lists[slot.digest] = members
+        return members
 
     def _items_in(self, digest: bytes) -> list[Digest]:
         """Digests of the documents and messages that a value holds."""

@@ -17,6 +17,7 @@ from clew.store.digest import CHAIN, TEXT, VALUE, Digest, Domain, text_digest
 from clew.store.record import Slot, SpanEnd, SpanStart
 from clew.store.vocabulary import GLOBAL_KINDS
 
+_CODE = frozenset(("workflow", "agent", "step"))  # kinds of spans in which the user's code was given values
 _TRIGGERS = {"triggered_by": Evidence.DECLARED, "triggered_by_one_of": Evidence.INFERRED}  # kinds of links
 
 
@@ -29,52 +30,54 @@ class Resolver(Values):
             self._used(scope, span, slot, record)
 
     def _used(self, scope: RunScope, span: SeenSpan, slot: Slot, record: SpanStart | None) -> None:
-        rows = self.rows
-        if slot.kind in GLOBAL_KINDS and slot.kind not in ("document", "chunk"):
-            node = self.global_node(slot.kind, slot.domain, slot.digest, slot.name or self._class_name(slot))
+        rows, kind = self.rows, span.kind
+        if slot.kind in GLOBAL_KINDS:
+            self._used_artifact(scope, span, slot)
+        elif kind == "node":
+            node = self._channel(scope, span, slot)
+            span.channels[slot.role] = (node, slot.digest)
+            if slot.domain == CHAIN:
+                span.listed.update(self._listed(slot))
             rows.edge(span.node, node, USED)
-            span.used_nodes.append(node)
-            if slot.kind == "prompt":
-                self._template(scope, node, slot)
-            elif slot.kind == "model" and span.kind == "embedding" and span.parent and span.parent.kind == "retriever":
-                rows.edge(span.parent.node, node, USED)
-            return
-        if slot.kind in ("document", "chunk"):
-            for node, _ in self._documents(scope, slot):
-                if span.kind not in ("chain", "index"):
-                    rows.edge(span.node, node, USED)
-            return
-        if span.kind == "prompt":
+        elif kind == "prompt":
             self._variable(scope, span, slot)
-        elif span.kind == "llm" and slot.role in ("messages", "prompt"):
+        elif kind == "llm" and slot.role in ("messages", "prompt"):
             node = self._value(scope, span, slot, search=True)
             rows.edge(span.node, node, USED)
-        elif span.kind == "tool" and slot.role == "arguments":
+        elif kind == "tool" and slot.role == "arguments":
             node = self._value(scope, span, slot, search=True)
             rows.edge(span.node, node, USED)
             call = record.attributes.get("gen_ai.tool.call.id") if record else None
             asked = scope.find("tool_calls", str(call)) if call else None
             if asked is not None:
                 rows.edge(node, asked, SAME, info={"role": "tool call"})
-        elif span.kind in ("retriever", "reranker") and slot.role == "query":
+        elif kind in ("retriever", "reranker") and slot.role == "query":
             rows.edge(span.node, self._value(scope, span, slot, search=True), USED)
-        elif span.kind == "node":
-            node = self._channel(scope, span, slot)
-            span.channels[slot.role] = (node, slot.digest)
-            if slot.domain == CHAIN:
-                span.listed.update(self._listed(slot))
-            rows.edge(span.node, node, USED)
-        elif span.kind == "workflow" or span.function or span.kind in ("agent", "step"):
+        elif span.function or kind in _CODE:
             known = self._known(scope, span, slot)
             node = known if known is not None else self._value(scope, span, slot, search=span.parent is not None)
             if known is None or span.parent is None:
                 self._given(scope, span, slot, node)
             if span.function:
                 span.given += self._held(scope, span, slot, node)
-            if span.kind in ASKED and self._holds_source(scope, slot):
+            if kind in ASKED and self._holds_source(scope, slot):
                 span.worked_on.append(node)  # which counts where it stands in the result
             else:
                 rows.edge(span.node, node, USED)
+
+    def _used_artifact(self, scope: RunScope, span: SeenSpan, slot: Slot) -> None:
+        if slot.kind in ("document", "chunk"):
+            for node, _ in self._documents(scope, slot):
+                if span.kind not in ("chain", "index"):
+                    self.rows.edge(span.node, node, USED)
+            return
+        node = self.global_node(slot.kind, slot.domain, slot.digest, slot.name or self._class_name(slot))
+        self.rows.edge(span.node, node, USED)
+        span.used_nodes.append(node)
+        if slot.kind == "prompt":
+            self._template(scope, node, slot)
+        elif slot.kind == "model" and span.kind == "embedding" and span.parent and span.parent.kind == "retriever":
+            self.rows.edge(span.parent.node, node, USED)
 
     def ended(self, scope: RunScope, span: SeenSpan, record: SpanEnd) -> None:
         """What a span made, and what it used that only then was known."""
@@ -87,21 +90,22 @@ class Resolver(Values):
             cause = self.rows.find_span(trace_id + span_id) if evidence is not None else None
             if evidence is not None and cause is not None:
                 self.rows.edge(span.node, cause, Relation.CONTROL, evidence)
-        if span.kind == "llm":
-            self._model_answer(scope, span, record.generated)
-        elif span.kind in ("retriever", "reranker"):
-            self._retrieved(scope, span, record.generated)
-        elif span.kind == "prompt":
-            self._rendered(scope, span, record.generated)
-        elif span.kind == "tool" and not span.function:
-            self._tool_result(scope, span, record.generated)
-        elif span.kind == "index":
-            self._index(scope, span, record.generated)
-        elif span.kind == "embedding":
-            pass
-        elif span.kind == "node":
+        kind = span.kind
+        if kind == "node":
             self._written(scope, span, record.generated)
-        elif span.kind == "workflow" or span.function or span.kind in ("agent", "step"):
+        elif kind == "llm":
+            self._model_answer(scope, span, record.generated)
+        elif kind in ("retriever", "reranker"):
+            self._retrieved(scope, span, record.generated)
+        elif kind == "prompt":
+            self._rendered(scope, span, record.generated)
+        elif kind == "tool" and not span.function:
+            self._tool_result(scope, span, record.generated)
+        elif kind == "index":
+            self._index(scope, span, record.generated)
+        elif kind == "embedding":
+            pass
+        elif span.function or kind in _CODE:
             self._returned(scope, span, record.generated)
         elif any(slot.kind in ("document", "chunk") for slot in record.generated):
             for slot in record.generated:

@@ -20,7 +20,7 @@ from clew.store.catalog import Evidence, Relation, Scope, bound
 _pack = msgspec.msgpack.Encoder(enc_hook=bytes).encode
 _REMEMBERED = 400_000
 AGAIN = b"again."  # follows a span's number in the key of a value that the span met, and did not make
-_OUTPUT, _IN_RUN = b"ov"  # how the keys of values begin: what a span made, what a run met
+_OUTPUT, _MET = b"o", b"v"  # how the keys of values begin: what a span made, what a run met
 
 NODE = ("id", "key", "scope", "kind", "domain", "digest", "run", "role")
 NAMED_NODE = (*NODE, "name", "detail")
@@ -49,7 +49,7 @@ _WHOLE = -1  # the start of an edge that is about no range of a text
 
 def output_of(key: bytes) -> int | None:
     """The span that made the value with this key, if that is what the key says."""
-    if len(key) == 32 or key[0] != _OUTPUT or key[9:].startswith(AGAIN):
+    if len(key) == 32 or key[:1] != _OUTPUT or key[9:].startswith(AGAIN):
         return None
     return int.from_bytes(key[1:9], "big")
 
@@ -62,7 +62,8 @@ class Rows:
         self._words: dict[str, int] = {}
         self._nodes: dict[bytes, int] = {}
         self._next_node = self._next_word = self._next_run = 1
-        self._own_nodes = self._own_runs = 1  # from here on, numbers were given by this indexer
+        self._own_runs = 1  # from here on, numbers were given by this indexer,
+        self._own_outputs = self._own_met = b""  # and keys are of spans and runs with such a number
         self._lost_nodes = False  # some keys were dropped from memory
         self.connection: Connection | None = None
         self.muted = False  # while a run is read again, whose edges are in the catalog already
@@ -101,7 +102,9 @@ class Rows:
         self._next_node = max(top[0], top[1]) + 1
         self._next_word = top[2] + 1
         self._next_run = top[3] + 1
-        self._own_nodes, self._own_runs = self._next_node, self._next_run
+        self._own_runs = self._next_run
+        self._own_outputs = _OUTPUT + self._next_node.to_bytes(8, "big")
+        self._own_met = _MET + self._next_run.to_bytes(8, "big")
         self._lost_nodes = False
         self._nodes, self._said = {}, set()
         self._words = {text: number for number, text in connection.execute(sa.select(catalog.word))}
@@ -149,10 +152,7 @@ class Rows:
         """Whether a value's key belongs to a span or run that this indexer numbered itself: then it is in memory."""
         if self._lost_nodes or len(key) == 32:
             return False
-        kind = key[0]
-        if kind == _OUTPUT:
-            return int.from_bytes(key[1:9], "big") >= self._own_nodes
-        return kind == _IN_RUN and int.from_bytes(key[1:9], "big") >= self._own_runs
+        return key >= (self._own_outputs if key[:1] == _OUTPUT else self._own_met)
 
     def find_span(self, key: bytes) -> int | None:
         """The span with this key (trace id + span id), if there is one. Reads the catalog only after `know_spans`
@@ -250,10 +250,8 @@ class Rows:
         """An edge from effect to cause. `at` is the range in the effect's text, `source` the range in the cause's."""
         if src == dst or self.muted:
             return
-        if evidence is _SAID and at is None and source is None and not info:
-            key = (src, dst, +relation, _WHOLE)  # the plain number of an enum's member
-            if key not in self.edges:
-                self.plain.add(key)
+        if evidence is _SAID and not (at or source or info):
+            self.plain.add((src, dst, +relation, _WHOLE))  # the plain number of an enum's member
             return
         start, end = at if at else (_WHOLE, None)
         key = (src, dst, +relation, start)
@@ -270,7 +268,8 @@ class Rows:
         catalog.insert(connection, catalog.node, NAMED_NODE, named)
         catalog.insert(connection, catalog.node, NODE, self.new_nodes.values())
         catalog.insert(connection, catalog.span, SPAN, map(tuple, self.new_spans.values()))
-        catalog.insert(connection, catalog.edge, PLAIN_EDGE, [(*key, _DECLARED) for key in sorted(self.plain)])
+        plain = sorted(self.plain.difference(self.edges))  # what was said first of an edge stays
+        catalog.insert(connection, catalog.edge, PLAIN_EDGE, [(*key, _DECLARED) for key in plain])
         catalog.insert(connection, catalog.edge, EDGE, [key + self.edges[key] for key in sorted(self.edges)])
         catalog.insert(connection, catalog.leaf, ("text", "node"), self.leaves)
         catalog.insert(connection, catalog.member, ("container", "position", "node"), self.members)

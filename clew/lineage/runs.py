@@ -93,6 +93,8 @@ class Runs:
             self._inner_ended(scope, answer)
         elif entry.session is None and scope.process is not None:
             self._scopes.pop(entry.run_id, None)  # nothing looks there again; a span that ends late restores it
+            if scope not in self._scopes.values():  # as it is where a run inside it has not ended
+                scope.let_go()
 
     def _inner_ended(self, scope: RunScope, answer: list[int]) -> None:
         scope.child_answer = answer

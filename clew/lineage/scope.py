@@ -159,6 +159,10 @@ class RunScope:
         """Look in the session's runs before this one too, given oldest first: here, then there, then in the process."""
         self.around = (self, *reversed(earlier), *self.around[1:])
 
+    def let_go(self) -> None:
+        """Nobody looks here again: without the circle through `around`, what was seen needs no garbage collector."""
+        self.around = ()
+
     def find_item(self, digest: bytes, near: SeenSpan | None = None) -> int | None:
         """The node of a message or value with this digest: of several the last that was met nearest around `near`."""
         for scope in self.around:

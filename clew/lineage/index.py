@@ -6,6 +6,7 @@ A batch is one transaction: its rows and how far its segment was read commit tog
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Container
@@ -28,6 +29,7 @@ from clew.store.store import Store
 
 _BATCH = 4_000  # records in one transaction: a second at most
 _BATCH_BYTES = 32 << 20
+_TAKEN = 32  # records that are taken from a segment at once
 _DECODED = 256  # of which so many are decoded at once: what is alive together is what the garbage collector visits
 _BLOB = RecordType.BLOB
 
@@ -81,11 +83,12 @@ class Indexer(Runs):
         damaged: list[int] = []
         frames: list[Frame] = []
         end = file.size
-        for frame in file.frames(done, damaged):
-            if frame.offset >= end:  # written since: who writes faster than this reads must not hold up a query
+        source = file.frames(done, damaged)
+        while part := list(itertools.islice(source, _TAKEN)):
+            frames += part
+            if part[-1].end >= end:  # what is written since must not hold up a query, however fast it comes
                 break
-            frames.append(frame)
-            if len(frames) >= _BATCH or frame.end - frames[0].offset > _BATCH_BYTES:
+            if len(frames) >= _BATCH or part[-1].end - frames[0].offset > _BATCH_BYTES:
                 number = self._batch(file.stem, number, frames, None)
                 count += len(frames)
                 if self._stopped():

@@ -41,10 +41,10 @@ SPAN = (
     "end_offset",
 )
 EDGE = ("src", "dst", "relation", "start", "end", "evidence", "source_start", "source_end", "info")
-PLAIN_EDGE = ("src", "dst", "relation", "start", "evidence")
+PLAIN_EDGE = ("src", "dst", "relation")
 _SAID = Evidence.DECLARED
-_DECLARED = int(_SAID)
 _WHOLE = -1  # the start of an edge that is about no range of a text
+_PLAIN = (("start", _WHOLE), ("evidence", int(_SAID)))
 
 
 def output_of(key: bytes) -> int | None:
@@ -78,7 +78,7 @@ class Rows:
         self.new_spans: dict[int, list[Any]] = {}
         self.span_ends: list[dict[str, Any]] = []
         self.edges: dict[tuple[int, int, int, int], tuple[Any, ...]] = {}  # by what tells edges apart: the rest
-        self.plain: set[tuple[int, int, int, int]] = set()  # edges that only were declared
+        self.plain: dict[tuple[int, int, int], None] = {}  # edges that only were declared
         self.leaves: set[tuple[bytes, int]] = set()
         self.members: list[tuple[int, int, int]] = []
         self.facts: list[dict[str, Any]] = []
@@ -251,13 +251,13 @@ class Rows:
         if src == dst or self.muted:
             return
         if evidence is _SAID and not (at or source or info):
-            self.plain.add((src, dst, +relation, _WHOLE))  # the plain number of an enum's member
+            self.plain[src, dst, +relation] = None  # the plain number of an enum's member
             return
         start, end = at if at else (_WHOLE, None)
         key = (src, dst, +relation, start)
-        if key not in self.plain and key not in self.edges:
+        if key not in self.edges and (start != _WHOLE or key[:3] not in self.plain):
             first, last = source if source else (None, None)
-            self.edges[key] = (end, +evidence, first, last, _pack(info) if info else None)
+            self.edges[key] = (end, +evidence, first, last, bound(_pack(info)) if info else None)
 
     def flush(self) -> None:
         """Write what was collected."""
@@ -268,9 +268,8 @@ class Rows:
         catalog.insert(connection, catalog.node, NAMED_NODE, named)
         catalog.insert(connection, catalog.node, NODE, self.new_nodes.values())
         catalog.insert(connection, catalog.span, SPAN, map(tuple, self.new_spans.values()))
-        plain = sorted(self.plain.difference(self.edges))  # what was said first of an edge stays
-        catalog.insert(connection, catalog.edge, PLAIN_EDGE, [(*key, _DECLARED) for key in plain])
         catalog.insert(connection, catalog.edge, EDGE, [key + self.edges[key] for key in sorted(self.edges)])
+        catalog.insert(connection, catalog.edge, PLAIN_EDGE, sorted(self.plain), always=_PLAIN)  # where none is yet
         catalog.insert(connection, catalog.leaf, ("text", "node"), self.leaves)
         catalog.insert(connection, catalog.member, ("container", "position", "node"), self.members)
         columns = ("id", *_RUN_DEFAULTS)

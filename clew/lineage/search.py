@@ -31,7 +31,7 @@ class Search(Content):
     def __init__(self, store: Store, rows: Rows) -> None:
         super().__init__(store, rows)
         self.sources = Sources(store, rows)
-        self._remembered: OrderedDict[Any, tuple[Attribution, list[Piece]]] = OrderedDict()
+        self._remembered: OrderedDict[Any, tuple[Attribution, list[list[tuple[int, int, int]]]]] = OrderedDict()
         self._remembered_chars = 0
 
     def global_node(self, kind: str, domain: int, digest: bytes, name: str | None = None) -> int:
@@ -143,35 +143,36 @@ class Search(Content):
     def _attributed(self, text: str, pieces: list[Piece]) -> Attribution:
         """`attribute`, remembered: servers ask the same things again and again."""
         first: dict[Any, int] = {}  # which pieces have one key, whatever it is
-        pattern = [first.setdefault(piece.key, number) for number, piece in enumerate(pieces)]
         key = (
             text,
-            tuple((piece.text, piece.rank, piece.short_ok, one) for piece, one in zip(pieces, pattern, strict=True)),
+            *[
+                (piece.text, piece.rank, piece.short_ok, first.setdefault(piece.key, number))
+                for number, piece in enumerate(pieces)
+            ],
         )
         known = self._remembered.get(key)
         if known is not None:
             self._remembered.move_to_end(key)
-            found, before = known
-            place = {id(piece): number for number, piece in enumerate(before)}
-            if all(piece.key == pieces[number].key for number, piece in enumerate(before)):
-                return found
-            matches = tuple(
+            found, places = known
+            matches = [
                 Match(
                     match.start,
                     match.end,
-                    tuple((pieces[place[id(piece)]], start, end) for piece, start, end in match.candidates),
+                    tuple([(pieces[number], start, end) for number, start, end in candidates]),
                     match.short,
                     match.whole,
                 )
-                for match in found.matches
-            )
-            return Attribution(matches, found.gaps)
+                for match, candidates in zip(found.matches, places, strict=True)
+            ]
+            return Attribution(tuple(matches), found.gaps)
         found = attribute(text, pieces)
-        self._remembered[key] = (found, pieces)
+        number_of = {id(piece): number for number, piece in enumerate(pieces)}
+        places = [[(number_of[id(piece)], start, end) for piece, start, end in one.candidates] for one in found.matches]
+        self._remembered[key] = (found, places)
         self._remembered_chars += len(text)
         while self._remembered_chars > _REMEMBERED_CHARS and len(self._remembered) > 1:
-            (old, _), _ = self._remembered.popitem(last=False)
-            self._remembered_chars -= len(old)
+            old, _ = self._remembered.popitem(last=False)
+            self._remembered_chars -= len(old[0])
         return found
 
     def _candidates(

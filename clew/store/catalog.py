@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.sql.compiler import SQLCompiler
 
 bound = bytearray  # bytes as SQLite's driver binds them at once: of `bytes` it first asks how they want to be adapted
 _KEYS = 512  # that one statement looks up
@@ -236,11 +237,12 @@ migration = sa.Table(
 
 @cache
 def _insert_sql(
-    table: sa.Table, dialect: Dialect, columns: tuple[str, ...], ignore: bool
+    table: sa.Table, dialect: Dialect, columns: tuple[str, ...], always: tuple[tuple[str, int], ...], ignore: bool
 ) -> tuple[str, tuple[int, ...] | None]:
     """The statement, and which column stands at each of its places where the driver counts them (else by name)."""
     written_for = importlib.import_module(f"sqlalchemy.dialects.{dialect.name}")  # no other: that would cost 50 ms
-    statement = written_for.insert(table).values({name: sa.bindparam(name) for name in columns})
+    constants: dict[str, Any] = {name: sa.literal_column(str(value)) for name, value in always}
+    statement = written_for.insert(table).values({name: sa.bindparam(name) for name in columns} | constants)
     if ignore:
         statement = statement.on_conflict_do_nothing()
     compiled = statement.compile(dialect=dialect)
@@ -254,13 +256,17 @@ def insert(
     columns: Sequence[str],
     rows: Iterable[tuple[Any, ...]],
     *,
+    always: tuple[tuple[str, int], ...] = (),
     ignore: bool = True,
 ) -> None:
-    """Insert rows (tuples in the order of `columns`) through the driver; rows that are there already stay."""
+    """Insert rows (tuples in the order of `columns`) through the driver; rows that are there already stay.
+
+    `always` are columns that have one value in all rows.
+    """
     values = list(rows)
     if not values:
         return
-    sql, places = _insert_sql(table, connection.dialect, tuple(columns), ignore)
+    sql, places = _insert_sql(table, connection.dialect, tuple(columns), always, ignore)
     if places is None:
         connection.exec_driver_sql(sql, [dict(zip(columns, row, strict=True)) for row in values])
     elif places == tuple(range(len(columns))):
@@ -274,10 +280,11 @@ def _matching_sql(
     columns: tuple[sa.Column[Any], ...], key: sa.Column[Any], dialect: Dialect, count: int
 ) -> tuple[str, tuple[str, ...] | None]:
     """The statement for so many keys, and their names where the driver does not count them."""
-    names = tuple(f"key_{number}" for number in range(count))
-    statement = sa.select(*columns).where(key.in_([sa.bindparam(name, type_=key.type) for name in names]))
+    statement = sa.select(*columns).where(key.in_(sa.bindparam("keys", expanding=True)))
     compiled = statement.compile(dialect=dialect)
-    return str(compiled), None if compiled.positional else names
+    assert isinstance(compiled, SQLCompiler)
+    expanded = compiled.construct_expanded_state({"keys": [b""] * count})
+    return expanded.statement, None if compiled.positional else tuple(expanded.parameters)
 
 
 def matching(

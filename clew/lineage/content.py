@@ -14,7 +14,7 @@ from clew.store.record import Slot
 from clew.store.store import Store
 
 _REMEMBERED = 8192
-_SMALL_BYTES = 4096
+_SMALL_BYTES = _SMALL_CHARS = 4096
 _FEW = 32  # items of a list that is remembered whole
 
 
@@ -24,12 +24,14 @@ class Content:
     def __init__(self, store: Store, rows: Rows) -> None:
         self.store = store
         self.rows = rows
+        self._texts: dict[bytes, str] = {}
         self._values: dict[bytes, Any] = {}
         self._links: dict[bytes, chain.Link | None] = {}
         self._lists: dict[bytes, list[tuple[Domain, Digest]]] = {}
 
     def settle(self) -> None:
         """Forget what was decoded: a batch is over, and the next one seldom asks for the same."""
+        self._texts.clear()
         self._values.clear()
         self._links.clear()
         self._lists.clear()
@@ -41,10 +43,18 @@ class Content:
             return None
 
     def _text(self, digest: bytes) -> str | None:
+        texts = self._texts
+        if digest in texts:
+            return texts[digest]
         try:
-            return self.store.text(digest, self.rows.connection)
+            text = self.store.text(digest, self.rows.connection)
         except ClewError:
             return None
+        if len(text) <= _SMALL_CHARS:
+            if len(texts) >= _REMEMBERED:
+                texts.clear()
+            texts[bytes(digest)] = text
+        return text
 
     def _shallow(self, digest: bytes) -> Any:
         """A value with references left in place of its parts; None where there is no content. Not to be changed."""

@@ -29,7 +29,7 @@ from clew.store.store import Store
 
 _BATCH = 4_000  # records in one transaction: a second at most
 _BATCH_BYTES = 32 << 20
-_TAKEN = 32  # records that are taken from a segment at once
+_TAKEN = 16  # records that are taken from a segment at once
 _DECODED = 256  # of which so many are decoded at once: what is alive together is what the garbage collector visits
 _BLOB = RecordType.BLOB
 

@@ -269,7 +269,7 @@ class RunScope:
                 makers = scope.texts[text]
                 if near is None or scope is not self:
                     return makers.nodes
-                return self.read(text, makers.near(near), near)
+                return self._as_read(text, makers.near(near), near)
         return []
 
     def read(self, text: bytes, found: Collection[int], span: SeenSpan) -> list[int]:
@@ -294,9 +294,15 @@ class RunScope:
             if near := set(makers.inside(around)).intersection(found):
                 found = [one for one in found if one in near]
                 break
+        return self._as_read(text, found, span)
+
+    def _as_read(self, text: bytes, found: list[int], span: SeenSpan) -> list[int]:
+        """Of several equally near, those that the writer of a state had the text from: see `read`."""
         for around in (span, *span.ancestors()) if len(found) > 1 else ():
             if text in around.listed:
                 return found  # a list that was read holds it too
+            if not around.channels:
+                continue
             meant = {self.meant.get(node, ()) for node, digest in around.channels.values() if digest == text}
             if len(meant) > 1:
                 return found  # channels that hold it had it from different makers

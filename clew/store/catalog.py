@@ -241,8 +241,9 @@ def _insert_sql(
 ) -> tuple[str, tuple[int, ...] | None]:
     """The statement, and which column stands at each of its places where the driver counts them (else by name)."""
     written_for = importlib.import_module(f"sqlalchemy.dialects.{dialect.name}")  # no other: that would cost 50 ms
-    constants: dict[str, Any] = {name: sa.literal_column(str(value)) for name, value in always}
-    statement = written_for.insert(table).values({name: sa.bindparam(name) for name in columns} | constants)
+    values: dict[str, Any] = {name: sa.bindparam(name) for name in columns}
+    values |= {name: sa.literal_column(str(value)) for name, value in always}
+    statement = written_for.insert(table).inline().values(values)  # inline: SQLAlchemy asks for no key back
     if ignore:
         statement = statement.on_conflict_do_nothing()
     compiled = statement.compile(dialect=dialect)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from clew.lineage.rows import Rows
 from clew.store import chain, decoding
@@ -13,6 +13,7 @@ from clew.store.errors import ClewError
 from clew.store.record import Slot
 from clew.store.store import Store
 
+T = TypeVar("T")
 _REMEMBERED = 8192
 _SMALL_BYTES = _SMALL_CHARS = 4096
 _FEW = 32  # items of a list that is remembered whole
@@ -26,6 +27,7 @@ class Content:
         self.rows = rows
         self._texts: dict[bytes, str] = {}
         self._values: dict[bytes, Any] = {}
+        self._kinds: dict[bytes, str | None] = {}
         self._links: dict[bytes, chain.Link | None] = {}
         self._lists: dict[bytes, list[tuple[Domain, Digest]]] = {}
 
@@ -33,6 +35,7 @@ class Content:
         """Forget what was decoded: a batch is over, and the next one seldom asks for the same."""
         self._texts.clear()
         self._values.clear()
+        self._kinds.clear()
         self._links.clear()
         self._lists.clear()
 
@@ -50,11 +53,7 @@ class Content:
             text = self.store.text(digest, self.rows.connection)
         except ClewError:
             return None
-        if len(text) <= _SMALL_CHARS:
-            if len(texts) >= _REMEMBERED:
-                texts.clear()
-            texts[bytes(digest)] = text
-        return text
+        return _kept(texts, digest, text) if len(text) <= _SMALL_CHARS else text
 
     def _shallow(self, digest: bytes) -> Any:
         """A value with references left in place of its parts; None where there is no content. Not to be changed."""
@@ -66,20 +65,14 @@ class Content:
         except ClewError:
             return None
         value = decoding.decode(data) if domain is VALUE else None
-        if len(data) <= _SMALL_BYTES:
-            if len(values) >= _REMEMBERED:
-                values.clear()
-            values[bytes(digest)] = value
-        return value
+        return _kept(values, digest, value) if len(data) <= _SMALL_BYTES else value
 
     def _link(self, digest: bytes) -> chain.Link | None:
         """The link of a list with this digest. ClewError where it is not in the store."""
         links = self._links
-        if digest not in links:
-            if len(links) >= _REMEMBERED:
-                links.clear()
-            links[bytes(digest)] = chain.parse_link(self.store.blob(digest, self.rows.connection)[1])
-        return links[digest]
+        if digest in links:
+            return links[digest]
+        return _kept(links, digest, chain.parse_link(self.store.blob(digest, self.rows.connection)[1]))
 
     def _item(self, digest: bytes) -> dict[str, Any] | None:
         value = self._shallow(digest)
@@ -87,13 +80,19 @@ class Content:
 
     def _item_kind(self, digest: bytes) -> str | None:
         """ "message" or "document" by the shape of an item's encoding."""
+        kinds = self._kinds
+        if digest in kinds:
+            return kinds[digest]
         value = self._shallow(digest)
+        if value is None:
+            return None
+        kind = None
         if isinstance(value, dict):
             if "role" in value and "content" in value:
-                return "message"
-            if "text" in value and "metadata" in value:
-                return "document"
-        return None
+                kind = "message"
+            elif "text" in value and "metadata" in value:
+                kind = "document"
+        return _kept(kinds, digest, kind)
 
     def _message_text(self, item: bytes) -> str | None:
         message = self._item(item)
@@ -101,15 +100,11 @@ class Content:
 
     def _members(self, slot: Slot) -> list[tuple[Domain, Digest]]:
         """The items of a list. Not to be changed."""
-        known = self._lists.get(slot.digest)
-        if known is not None:
-            return known
+        lists = self._lists
+        if slot.digest in lists:
+            return lists[slot.digest]
         members = [(link.domain, link.item) for link in chain.links(Digest(slot.digest), self._link)]
-        if len(members) <= _FEW:
-            if len(self._lists) >= _REMEMBERED:
-                self._lists.clear()
-            self._lists[slot.digest] = members
-        return members
+        return _kept(lists, slot.digest, members) if len(members) <= _FEW else members
 
     def _items_in(self, digest: bytes) -> list[Digest]:
         """Digests of the documents and messages that a value holds."""
@@ -143,6 +138,14 @@ class Content:
         if slot.domain == VALUE:
             return self._shallow(slot.digest) in (None, {}, [], "")
         return False
+
+
+def _kept(memory: dict[bytes, T], digest: bytes, read: T) -> T:
+    """What was read, remembered."""
+    if len(memory) >= _REMEMBERED:
+        memory.clear()
+    memory[bytes(digest)] = read
+    return read
 
 
 def walk(value: Any) -> Iterable[Any]:

@@ -146,13 +146,8 @@ class Indexer(Runs):
         later: list[tuple[Frame, Any]] = []
         runs: list[Run] = []
         spans: list[bytes] = []
-        blobs = [frame for frame in frames if frame.type == _BLOB]  # content first, and what is known of runs
-        self.store.remember((frame.payload[1:33], DOMAINS[frame.payload[0]], frame.payload[33:]) for frame in blobs)
-        places = [(bound(frame.payload[1:33]), number, frame.offset) for frame in blobs]
-        catalog.insert(self._connection, catalog.blob, ("digest", "segment", "offset"), places)
-        for frame in frames:
-            if frame.type == _BLOB:
-                continue
+        self._content(number, [frame for frame in frames if frame.type == _BLOB])  # first, then what is known of runs
+        for frame in [frame for frame in frames if frame.type != _BLOB]:
             try:
                 entry = record.decode(frame.type, frame.payload)
             except CorruptRecord:
@@ -186,27 +181,28 @@ class Indexer(Runs):
                 case Run() if entry.ended_ns and entry.run_id != entry.process_id:
                     self._run_ended(entry)
 
+    def _content(self, number: int, blobs: list[Frame]) -> None:
+        places = [(bound(frame.payload[1:33]), number, frame.offset) for frame in blobs]
+        catalog.insert(self._connection, catalog.blob, ("digest", "segment", "offset"), places)
+        self.store.remember((frame.payload[1:33], DOMAINS[frame.payload[0]], frame.payload[33:]) for frame in blobs)
+
     def _start(self, number: int, frame: Frame, entry: SpanStart) -> None:
         scope = self._scope(entry.run_id)
         run = self._runs[entry.run_id]
         seen, new = self._seen(scope, entry, run)
         if new:
-            self.rows.new_spans[seen.node] = [
+            self.rows.new_spans[seen.node] = (
                 seen.node,
                 bound(entry.span_id),
                 bound(entry.trace_id),
                 bound(entry.parent_id) if entry.parent_id is not None else None,
                 run,
                 self.rows.word(entry.kind),
-                self.rows.word(entry.name),
                 entry.start_ns,
-                None,
-                "running",
                 number,
                 frame.offset,
-                None,
-                None,
-            ]
+                self.rows.word(entry.name),
+            )
         recorded = self._records.get(entry.run_id)
         if recorded is not None and recorded.span_id == entry.span_id:
             self.rows.change_run(run, root=seen.node)
@@ -217,11 +213,11 @@ class Indexer(Runs):
         node = self.rows.find_span(key)
         if node is None:
             return  # its start is lost with a damaged record; nothing says which run it belongs to
-        fresh = self.rows.new_spans.get(node)
-        if fresh is not None:
-            fresh[8], fresh[9], fresh[12], fresh[13] = entry.end_ns, entry.status, number, frame.offset
+        began = self.rows.new_spans.get(node)
+        if began is not None:
+            self.rows.new_ends[node] = (entry.end_ns, entry.status, number, frame.offset)
             if entry.name:
-                fresh[6] = self.rows.word(entry.name)
+                self.rows.new_spans[node] = (*began[:-1], self.rows.word(entry.name))
         else:
             self.rows.span_ends.append(
                 {

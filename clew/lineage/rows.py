@@ -31,15 +31,16 @@ SPAN = (
     "parent_id",
     "run",
     "kind",
-    "name",
     "start_ns",
-    "end_ns",
-    "status",
     "segment",
     "start_offset",
+    "name",
+    "end_ns",
+    "status",
     "end_segment",
     "end_offset",
 )
+_RUNNING = (None, "running", None, None)  # the last four of these, until a span ends
 EDGE = ("src", "dst", "relation", "start", "end", "evidence", "source_start", "source_end", "info")
 PLAIN_EDGE = ("src", "dst", "relation")
 _SAID = Evidence.DECLARED
@@ -75,7 +76,8 @@ class Rows:
         self.new_words: list[tuple[int, str]] = []
         self.new_nodes: dict[int, tuple[Any, ...]] = {}
         self.named: dict[int, tuple[str | None, bytes | None]] = {}  # of new nodes that have them: name and facts
-        self.new_spans: dict[int, list[Any]] = {}
+        self.new_spans: dict[int, tuple[Any, ...]] = {}  # as they began
+        self.new_ends: dict[int, tuple[Any, ...]] = {}  # how they ended
         self.span_ends: list[dict[str, Any]] = []
         self.edges: dict[tuple[int, int, int, int], tuple[Any, ...]] = {}  # by what tells edges apart: the rest
         self.plain: dict[tuple[int, int, int], None] = {}  # edges that only were declared
@@ -267,7 +269,8 @@ class Rows:
         named = [self.new_nodes.pop(number) + said for number, said in self.named.items()]
         catalog.insert(connection, catalog.node, NAMED_NODE, named)
         catalog.insert(connection, catalog.node, NODE, self.new_nodes.values())
-        catalog.insert(connection, catalog.span, SPAN, map(tuple, self.new_spans.values()))
+        spans = [began + self.new_ends.get(number, _RUNNING) for number, began in self.new_spans.items()]
+        catalog.insert(connection, catalog.span, SPAN, spans)
         catalog.insert(connection, catalog.edge, EDGE, [key + self.edges[key] for key in sorted(self.edges)])
         catalog.insert(connection, catalog.edge, PLAIN_EDGE, sorted(self.plain), always=_PLAIN)  # where none is yet
         catalog.insert(connection, catalog.leaf, ("text", "node"), self.leaves)

@@ -95,23 +95,28 @@ def _seeds(text: str, minimum: int) -> Iterator[tuple[int, str]]:
     step = (minimum - size + 1) // STRIDE
     if step % STRIDE == 0:
         step -= 1  # no common divisor with STRIDE
-    return _grid(text, size, step, _side(minimum), shifts=STRIDE)
+    found = windows(text, size, step, 0, len(text) - size + 1)
+    telling = [(number * step, window) for number, window in enumerate(found) if ANY_TELLING.search(window)]
+    yield from telling
+    if len(telling) < len(found):
+        yield from _beside_blanks(text, size, _side(minimum), shifts=STRIDE)
 
 
-def _grid(text: str, size: int, step: int, side: int, *, shifts: int) -> Iterator[tuple[int, str]]:
-    """(offset, window) at every `step`, each with a letter or digit.
+def _grid(text: str, size: int, side: int) -> list[str]:
+    """The windows one after the other, each with a letter or digit."""
+    found = windows(text, size, size, 0, len(text) - size + 1)
+    telling = list(filter(ANY_TELLING.search, found))
+    if len(telling) < len(found):
+        telling += [window for _, window in _beside_blanks(text, size, side, shifts=1)]
+    return telling
+
+
+def _beside_blanks(text: str, size: int, side: int, *, shifts: int) -> Iterator[tuple[int, str]]:
+    """(offset, window) beside what holds a whole window of blanks.
 
     A window of blanks stands everywhere in indented code. A run that counts and holds one also goes on past one end of
     the blanks by `side` letters or digits: windows there stand for it, `shifts` of them to meet a grid of that stride.
     """
-    blank = False
-    for number, window in enumerate(windows(text, size, step, 0, len(text) - size + 1)):
-        if ANY_TELLING.search(window):
-            yield number * step, window
-        else:
-            blank = True
-    if not blank:
-        return
     for stretch in re.finditer(rf"[\W_]{{{size},}}", text):
         start, end = stretch.span()
         for shift in range(shifts):
@@ -138,13 +143,16 @@ class PieceIndex:
         """Pieces shorter than `minimum` are never candidates."""
         number = len(self._pieces)
         self._pieces.append(piece)
-        minimum, places = self._minimum, self._places
-        for print_ in {hash(window) for _, window in _grid(piece.text, minimum, minimum, _side(minimum), shifts=1)}:
-            before = places.setdefault(print_, number)
+        places = self._places
+        prints = set(map(hash, _grid(piece.text, self._minimum, _side(self._minimum))))
+        shared = places.keys() & prints
+        for print_ in shared:
+            before = places[print_]
             if isinstance(before, list):
                 before.append(number)
-            elif before != number:
+            else:
                 places[print_] = [before, number]
+        places.update(dict.fromkeys(prints - shared, number))
 
     def candidates(self, text: str) -> list[Piece]:
         """In the order added: surely each piece that stands whole in `text` or shares 2 * `minimum` - 1 characters.
@@ -237,7 +245,7 @@ class Pieces:
             self._prints.append(1)
             return
         size = self._window
-        grid = [window for _, window in _grid(text, size, size, _side(self._minimum), shifts=1)]
+        grid = _grid(text, size, _side(self._minimum))
         prints = {hash(window) for window in (*grid, text[-size:])}  # the end too: many texts differ only there
         for print_ in prints:
             self._crowd(self._places.setdefault(print_, []), number)

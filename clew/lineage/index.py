@@ -233,7 +233,7 @@ class Indexer(Runs):
             return
         seen = scope.spans[key]
         self.resolver.ended(scope, seen, entry)
-        recorded = self._records.get(self._run_id(seen.run))
+        recorded = self._records.get(self._ids.get(seen.run, b""))
         if recorded is not None and recorded.span_id == entry.span_id:
             self.rows.change_run(seen.run, status=entry.status, ended_ns=entry.end_ns)
 

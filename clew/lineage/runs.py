@@ -305,9 +305,6 @@ class Runs:
         scope.spans[key] = seen
         return seen, new
 
-    def _run_id(self, run: int) -> bytes:
-        return self._ids.get(run, b"")
-
     def _scope_of_span(self, key: bytes, node: int) -> RunScope | None:
         for scope in reversed(self._scopes.values()):
             if key in scope.spans:

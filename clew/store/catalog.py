@@ -10,6 +10,7 @@ import enum
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -273,7 +274,7 @@ def insert(
     elif places == tuple(range(len(columns))):
         connection.exec_driver_sql(sql, values)
     else:
-        connection.exec_driver_sql(sql, [tuple(row[place] for place in places) for row in values])
+        connection.exec_driver_sql(sql, list(map(itemgetter(*places), values)))
 
 
 @cache

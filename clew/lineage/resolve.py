@@ -12,7 +12,7 @@ from clew.lineage.content import content_text
 from clew.lineage.scope import ASKED, RunScope, SeenSpan
 from clew.lineage.source import MINIMUM
 from clew.lineage.value import Values
-from clew.store.catalog import LIST, SAME, USED, Evidence, Relation, Scope
+from clew.store.catalog import LIST, SAME, SCOPED, USED, Evidence, Relation
 from clew.store.digest import CHAIN, TEXT, VALUE, Digest, Domain, text_digest
 from clew.store.record import Slot, SpanEnd, SpanStart
 from clew.store.vocabulary import GLOBAL_KINDS
@@ -116,7 +116,7 @@ class Resolver(Values):
         """The node of one thing that one span made."""
         key = b"o" + span.node.to_bytes(8, "big") + slot.role.encode() + bytes((position & 255,))
         node, _ = self.rows.node(
-            key, Scope.VALUE, slot.kind, domain=slot.domain, digest=slot.digest, run=run, role=slot.role, name=slot.name
+            key, SCOPED, slot.kind, domain=slot.domain, digest=slot.digest, run=run, role=slot.role, name=slot.name
         )
         return node
 

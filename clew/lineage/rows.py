@@ -41,7 +41,8 @@ SPAN = (
     "end_offset",
 )
 _RUNNING = (None, "running", None, None)  # the last four of these, until a span ends
-EDGE = ("src", "dst", "relation", "start", "end", "evidence", "source_start", "source_end", "info")
+EDGE = ("src", "dst", "relation", "start", "end", "evidence", "info")
+SOURCED_EDGE = (*EDGE, "source_start", "source_end")
 PLAIN_EDGE = ("src", "dst", "relation")
 _SAID = Evidence.DECLARED
 _WHOLE = -1  # the start of an edge that is about no range of a text
@@ -80,6 +81,7 @@ class Rows:
         self.new_ends: dict[int, tuple[Any, ...]] = {}  # how they ended
         self.span_ends: list[dict[str, Any]] = []
         self.edges: dict[tuple[int, int, int, int], tuple[Any, ...]] = {}  # by what tells edges apart: the rest
+        self.sources: dict[tuple[int, int, int, int], tuple[int, int]] = {}  # of these, the range in the cause's text
         self.plain: dict[tuple[int, int, int], None] = {}  # edges that only were declared
         self.leaves: set[tuple[bytes, int]] = set()
         self.members: list[tuple[int, int, int]] = []
@@ -258,8 +260,9 @@ class Rows:
         start, end = at if at else (_WHOLE, None)
         key = (src, dst, +relation, start)
         if key not in self.edges and (start != _WHOLE or key[:3] not in self.plain):
-            first, last = source if source else (None, None)
-            self.edges[key] = (end, +evidence, first, last, bound(_pack(info)) if info else None)
+            self.edges[key] = (end, +evidence, bound(_pack(info)) if info else None)
+            if source:
+                self.sources[key] = source
 
     def flush(self) -> None:
         """Write what was collected."""
@@ -271,7 +274,9 @@ class Rows:
         catalog.insert(connection, catalog.node, NODE, self.new_nodes.values())
         spans = [began + self.new_ends.get(number, _RUNNING) for number, began in self.new_spans.items()]
         catalog.insert(connection, catalog.span, SPAN, spans)
-        catalog.insert(connection, catalog.edge, EDGE, [key + self.edges[key] for key in sorted(self.edges)])
+        sourced = [key + self.edges.pop(key) + source for key, source in sorted(self.sources.items())]
+        catalog.insert(connection, catalog.edge, SOURCED_EDGE, sourced)
+        catalog.insert(connection, catalog.edge, EDGE, [key + rest for key, rest in sorted(self.edges.items())])
         catalog.insert(connection, catalog.edge, PLAIN_EDGE, sorted(self.plain), always=_PLAIN)  # where none is yet
         catalog.insert(connection, catalog.leaf, ("text", "node"), self.leaves)
         catalog.insert(connection, catalog.member, ("container", "position", "node"), self.members)

@@ -15,7 +15,7 @@ from clew.lineage.piece import ANY_TELLING, Near, Piece
 from clew.lineage.rows import Rows
 from clew.lineage.scope import RunScope, SeenSpan
 from clew.lineage.source import Sources
-from clew.store.catalog import COARSE, Evidence, Relation, Scope
+from clew.store.catalog import CANDIDATE, COARSE, GLOBAL, SCOPED, Evidence, Relation
 from clew.store.decoding import Reference
 from clew.store.digest import Digest, Domain, text_digest
 from clew.store.record import Slot
@@ -36,7 +36,7 @@ class Search(Content):
 
     def global_node(self, kind: str, domain: int, digest: bytes, name: str | None = None) -> int:
         """The node of an artifact that is the same wherever it is met."""
-        node, new = self.rows.node(bytes(digest), Scope.GLOBAL, kind, domain=domain, name=name)
+        node, new = self.rows.node(bytes(digest), GLOBAL, kind, domain=domain, name=name)
         if not new and name:
             self.rows.name_node(node, name)
         return node
@@ -53,7 +53,7 @@ class Search(Content):
 
     def _scoped(self, run: int, kind: str, domain: Domain, item: Digest, role: str | None = None) -> tuple[int, bool]:
         key = b"v" + run.to_bytes(8, "big") + bytes(item)
-        return self.rows.node(key, Scope.VALUE, kind, domain=int(domain), digest=item, run=run, role=role)
+        return self.rows.node(key, SCOPED, kind, domain=int(domain), digest=item, run=run, role=role)
 
     def _search(self, scope: RunScope, span: SeenSpan, node: int, text: str, *, inner: bool = False) -> None:
         """Find the pieces that stand in a text. What nothing explains leads coarsely to the code around it.
@@ -180,7 +180,7 @@ class Search(Content):
     ) -> None:
         info = {"candidate_count": len(found)} | ({} if all_known else {"at_least": True})
         for one in found[:20]:
-            self.rows.edge(node, one, Relation.CANDIDATE, Evidence.CONTENT, at=at, info=info)
+            self.rows.edge(node, one, CANDIDATE, Evidence.CONTENT, at=at, info=info)
 
     def _short(self, scope: RunScope, node: int, text: str) -> None:
         """A short text that equals a retrieved one."""

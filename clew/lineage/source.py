@@ -15,7 +15,7 @@ from clew.lineage.constant import Constants
 from clew.lineage.containment import Attribution, attribute
 from clew.lineage.piece import Piece, PieceIndex
 from clew.lineage.rows import Rows
-from clew.store.catalog import Evidence, Relation, Scope
+from clew.store.catalog import CANDIDATE, GLOBAL, Evidence, Relation
 from clew.store.decoding import Code, Reference
 from clew.store.digest import TEXT, VALUE, Digest, text_digest
 from clew.store.errors import ClewError
@@ -109,7 +109,7 @@ class Sources:
         """A dataset version was declared: its rows become members, their texts leaves."""
         rows = self.rows
         node, new = rows.node(
-            record.digest, Scope.GLOBAL, "dataset", domain=record.domain, name=record.name, detail=record.detail
+            record.digest, GLOBAL, "dataset", domain=record.domain, name=record.name, detail=record.detail
         )
         if not new:
             rows.name_node(node, record.name, record.detail)
@@ -118,7 +118,7 @@ class Sources:
         leaves = self._leaves(record)
         digests = self._row_digests(record.digest)
         for position, digest in enumerate(digests):
-            row, fresh = rows.node(digest, Scope.GLOBAL, "row", domain=int(VALUE))
+            row, fresh = rows.node(digest, GLOBAL, "row", domain=int(VALUE))
             if new:
                 rows.members.append((node, position, row))
             fields = self._fields(digest) if leaves is None else {}
@@ -160,7 +160,7 @@ class Sources:
         self, scope: RunScope, item: Digest, kind: str, read_item: Reader, read_text: Reader
     ) -> tuple[int, str | None]:
         """The node and text of a document; registered, and its sources searched, when it is met first."""
-        node, new = self.rows.node(item, Scope.GLOBAL, kind, domain=int(VALUE))
+        node, new = self.rows.node(item, GLOBAL, kind, domain=int(VALUE))
         if not new and node in self._texts:
             return node, self._texts[node]
         fields = read_item(item) or {}
@@ -187,7 +187,7 @@ class Sources:
         self, scope: RunScope, kind: str, digest: Digest, read_text: Reader, text: str | None = None
     ) -> tuple[int, str | None]:
         """The node of a bare text that is a document or chunk."""
-        node, new = self.rows.node(digest, Scope.GLOBAL, kind, domain=int(TEXT))
+        node, new = self.rows.node(digest, GLOBAL, kind, domain=int(TEXT))
         text = text if text is not None else read_text(digest)
         if new:
             self.rows.leaves.add((bytes(digest), node))
@@ -226,14 +226,14 @@ class Sources:
             self.rows.edge(node, found[0], relation, evidence, at=at, source=(sources or {}).get(found[0]))
             return
         for one in found[:20]:
-            self.rows.edge(node, one, Relation.CANDIDATE, evidence, at=at, info={"candidate_count": len(found)})
+            self.rows.edge(node, one, CANDIDATE, evidence, at=at, info={"candidate_count": len(found)})
 
     def derivation(self, scope: RunScope, record: Derivation) -> None:
         """Item-to-item lineage that was declared."""
         relation = Relation.PART if record.relation == "part_of" else Relation.DERIVED
         for effect, cause, start, end in record.pairs:
-            src, _ = self.rows.node(effect, Scope.GLOBAL, record.from_kind)
-            dst, _ = self.rows.node(cause, Scope.GLOBAL, record.to_kind)
+            src, _ = self.rows.node(effect, GLOBAL, record.from_kind)
+            dst, _ = self.rows.node(cause, GLOBAL, record.to_kind)
             source = (start, end) if start is not None and end is not None else None
             self.rows.edge(src, dst, relation, source=source)
             if relation is Relation.DERIVED:

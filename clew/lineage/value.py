@@ -20,7 +20,7 @@ from clew.lineage.scope import RunScope, SeenSpan
 from clew.lineage.search import SEARCHED_CHARS
 from clew.lineage.source import MINIMUM
 from clew.store import chain
-from clew.store.catalog import LIST, SAME, Evidence, Scope
+from clew.store.catalog import LIST, SAME, SCOPED, Evidence
 from clew.store.decoding import Record
 from clew.store.digest import CHAIN, TEXT, VALUE, Digest, Domain, text_digest
 from clew.store.record import Slot
@@ -97,7 +97,7 @@ class Values(Documents):
     def _another(self, span: SeenSpan, kind: str, domain: Domain, item: Digest) -> tuple[int, bool]:
         """The node of a value that was met before and is met in `span` as another."""
         key = b"o" + span.node.to_bytes(8, "big") + AGAIN + item.hex()[:24].encode() + b"\0"
-        return self.rows.node(key, Scope.VALUE, kind, domain=int(domain), digest=item, run=span.run)
+        return self.rows.node(key, SCOPED, kind, domain=int(domain), digest=item, run=span.run)
 
     def _differs(
         self, scope: RunScope, span: SeenSpan, node: int, name: bytes, text: str, *, rendered: bool = False

@@ -54,10 +54,6 @@ WALKED = (
 )
 
 
-# the edges of every run, by name: `Relation.USED` costs ten times as much before Python 3.12
-USED, SAME, COARSE, LIST = Relation.USED, Relation.SAME, Relation.COARSE, Relation.LIST
-
-
 class Evidence(enum.IntEnum):
     """How an edge is known (design: the four evidences)."""
 
@@ -73,6 +69,11 @@ class Scope(enum.IntEnum):
     SPAN = 1  # key: trace id + span id
     GLOBAL = 2  # key: digest; the same wherever it is met
     VALUE = 3  # key: run, span and slot, or run and digest
+
+
+# what every run has, by name: `Relation.USED` costs ten times as much before Python 3.12
+USED, SAME, COARSE, CANDIDATE = Relation.USED, Relation.SAME, Relation.COARSE, Relation.CANDIDATE
+LIST, GLOBAL, SCOPED = Relation.LIST, Scope.GLOBAL, Scope.VALUE
 
 
 segment = sa.Table(

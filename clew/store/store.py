@@ -24,6 +24,11 @@ from clew.store.tensor import tensor_parts
 
 CATALOG = "CLEW_CATALOG"
 _CACHE_BYTES = 16 << 20
+_DOMAIN = {
+    Code.TEXT: Domain.TEXT,
+    Code.ITEM: Domain.VALUE,
+    Code.TENSOR: Domain.TENSOR,
+}  # of a value's parts, else bytes
 
 
 class Store:
@@ -182,8 +187,7 @@ class Store:
                 data = self.blob(name, connection)[1]
 
                 def resolve(code: Code, part: Digest) -> Any:
-                    domain = {Code.TEXT: Domain.TEXT, Code.ITEM: Domain.VALUE, Code.TENSOR: Domain.TENSOR}
-                    return self.value(domain.get(code, Domain.BYTES), part, connection)
+                    return self.value(_DOMAIN.get(code, Domain.BYTES), part, connection)
 
                 return decoding.decode(data, resolve)
             case Domain.TENSOR:

@@ -83,11 +83,9 @@ class Indexer(Runs):
         damaged: list[int] = []
         frames: list[Frame] = []
         end = file.size
-        source = file.frames(done, damaged)
+        source = file.frames(done, damaged, before=end)  # who writes faster than this reads must not hold up a query
         while part := list(itertools.islice(source, _TAKEN)):
             frames += part
-            if part[-1].end >= end:  # what is written since must not hold up a query, however fast it comes
-                break
             if len(frames) >= _BATCH or part[-1].end - frames[0].offset > _BATCH_BYTES:
                 number = self._batch(file.stem, number, frames, None)
                 count += len(frames)
@@ -146,8 +144,8 @@ class Indexer(Runs):
         later: list[tuple[Frame, Any]] = []
         runs: list[Run] = []
         spans: list[bytes] = []
-        self._content(number, [frame for frame in frames if frame.type == _BLOB])  # first, then what is known of runs
-        for frame in [frame for frame in frames if frame.type != _BLOB]:
+        self._content(number, [one for one in frames if one.type == _BLOB])  # first, then what is known of runs
+        for frame in [one for one in frames if one.type != _BLOB]:
             try:
                 entry = record.decode(frame.type, frame.payload)
             except CorruptRecord:

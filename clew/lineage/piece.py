@@ -96,19 +96,19 @@ def _seeds(text: str, minimum: int) -> Iterator[tuple[int, str]]:
     if step % STRIDE == 0:
         step -= 1  # no common divisor with STRIDE
     found = windows(text, size, step, 0, len(text) - size + 1)
-    telling = [(number * step, window) for number, window in enumerate(found) if ANY_TELLING.search(window)]
-    yield from telling
-    if len(telling) < len(found):
+    told = [(number * step, window) for number, window in enumerate(found) if ANY_TELLING.search(window)]
+    yield from told
+    if len(told) < len(found):
         yield from _beside_blanks(text, size, _side(minimum), shifts=STRIDE)
 
 
 def _grid(text: str, size: int, side: int) -> list[str]:
     """The windows one after the other, each with a letter or digit."""
     found = windows(text, size, size, 0, len(text) - size + 1)
-    telling = list(filter(ANY_TELLING.search, found))
-    if len(telling) < len(found):
-        telling += [window for _, window in _beside_blanks(text, size, side, shifts=1)]
-    return telling
+    told = list(filter(ANY_TELLING.search, found))
+    if len(told) < len(found):
+        told += [window for _, window in _beside_blanks(text, size, side, shifts=1)]
+    return told
 
 
 def _beside_blanks(text: str, size: int, side: int, *, shifts: int) -> Iterator[tuple[int, str]]:

@@ -239,7 +239,7 @@ migration = sa.Table(
 
 @cache
 def _insert_sql(
-    table: sa.Table, dialect: Dialect, columns: tuple[str, ...], always: tuple[tuple[str, int], ...], ignore: bool
+    table: sa.Table, dialect: Dialect, columns: tuple[str, ...], ignore: bool, always: tuple[tuple[str, int], ...] = ()
 ) -> tuple[str, tuple[int, ...] | None]:
     """The statement, and which column stands at each of its places where the driver counts them (else by name)."""
     written_for = importlib.import_module(f"sqlalchemy.dialects.{dialect.name}")  # no other: that would cost 50 ms
@@ -269,7 +269,7 @@ def insert(
     values = list(rows)
     if not values:
         return
-    sql, places = _insert_sql(table, connection.dialect, tuple(columns), always, ignore)
+    sql, places = _insert_sql(table, connection.dialect, tuple(columns), ignore, always)
     if places is None:
         connection.exec_driver_sql(sql, [dict(zip(columns, row, strict=True)) for row in values])
     elif places == tuple(range(len(columns))):

@@ -135,16 +135,18 @@ class SegmentFile:
             return None
         return Frame(offset, kind, version, payload, offset + FRAME.size + length)
 
-    def frames(self, offset: int = 0, damaged: list[int] | None = None) -> Iterator[Frame]:
-        """All whole records from `offset`, in order. Stops at a torn tail; what is damaged inside is skipped up to the
-        next whole record, and its offset added to `damaged`."""
+    def frames(
+        self, offset: int = 0, damaged: list[int] | None = None, *, before: int = sys.maxsize
+    ) -> Iterator[Frame]:
+        """All whole records from `offset`, in order, that begin `before` an offset. Stops at a torn tail; what is
+        damaged inside is skipped up to the next whole record, and its offset added to `damaged`."""
         if offset < len(MAGIC):
             if self.read(0, len(MAGIC)) not in (MAGIC, b""):
                 raise StoreFormatError(f"{self.stem} is not a log segment")
             offset = len(MAGIC)
         unpack, head, size = FRAME.unpack_from, FRAME.size, _PIECE_BYTES
-        while len(piece := self._intact(offset, size)) >= head:
-            start, at, last = offset, 0, len(piece) - head
+        while offset < before and len(piece := self._intact(offset, size)) >= head:
+            start, at, last = offset, 0, min(len(piece) - head, before - offset - 1)
             while at <= last:
                 length, crc, kind, version = unpack(piece, at)
                 end = at + head + length

@@ -132,6 +132,31 @@ def test_numbers_bytes_texts_and_truth_come_back_as_they_were(store: Store) -> N
         assert tuple(connection.execute(sa.select(catalog.edge)).one()) == edge
 
 
+def test_a_column_may_have_one_value_in_all_rows(store: Store) -> None:
+    edges = [(1, 2, 3), (1, 4, 3)]
+    with store.write() as connection:
+        catalog.insert(
+            connection, catalog.edge, ("src", "dst", "relation"), edges, always=(("start", -1), ("evidence", 2))
+        )
+    with store.read() as connection:
+        found = connection.execute(sa.select(catalog.edge).order_by(catalog.edge.c.dst)).all()
+    assert [tuple(row) for row in found] == [(*edge, -1, None, 2, None, None, None) for edge in edges]
+
+
+def test_many_keys_are_looked_up_at_once(store: Store) -> None:
+    names = [number.to_bytes(32, "big") for number in range(1300)]
+    rows = [(catalog.bound(name), 1, number) for number, name in enumerate(names)]
+    with store.write() as connection:
+        catalog.insert(connection, catalog.blob, ("digest", "segment", "offset"), rows)
+    table = catalog.blob.c
+    with store.read() as connection:
+        for asked in (names, names[:1], names[:0], [*names[5:8], b"unknown"]):
+            found = catalog.matching(connection, (table.digest, table.offset), table.digest, asked)
+            assert sorted((bytes(name), offset) for name, offset in found) == [
+                (name, names.index(name)) for name in asked if name in names
+            ]
+
+
 def test_columns_may_be_given_in_any_order(store: Store) -> None:
     row = {"segment": 7, "digest": b"d" * 32, "offset": 9}
     with store.write() as connection:
@@ -367,6 +392,11 @@ def test_every_statement_compiles_for_postgresql(tracer: Tracer) -> None:
     compiled = {str(statement.compile(dialect=POSTGRESQL)) for statement in statements}
     assert len(compiled) > 25
     assert not [sql for sql in compiled if "GLOB" in sql.split() or "rowid" in sql]
+    run_id = catalog.run.c.run_id
+    for keys in (1, 512):
+        sql, names = catalog._matching_sql((run_id, catalog.run.c.id), run_id, POSTGRESQL, keys)
+        assert names is not None
+        assert [sql.count(f"%({name})s") for name in names] == [1] * keys
     for table in catalog.metadata.sorted_tables:
         assert "ON CONFLICT DO NOTHING" in catalog._insert_sql(table, POSTGRESQL, tuple(table.c.keys()), True)[0]
         sa.schema.CreateTable(table).compile(dialect=POSTGRESQL)

@@ -60,6 +60,16 @@ def test_the_golden_segment_is_readable(golden_stem: Path) -> None:
     file.close()
 
 
+def test_reading_ends_with_the_last_record_that_begins_before_an_offset(tmp_path: Path) -> None:
+    contents = [b"one", b"two", b"three"]
+    offsets = written(tmp_path / f"s{segment.OPEN_SUFFIX}", contents)
+    file = SegmentFile(tmp_path / "s")
+    for number, offset in enumerate(offsets):
+        for before, count in ((offset, number), (offset + 1, min(number + 1, len(contents)))):
+            assert [frame.payload for frame in file.frames(before=before)] == contents[:count]
+    file.close()
+
+
 def test_a_record_type_that_nobody_knows_yet_is_kept_and_skipped(golden_stem: Path) -> None:
     file = SegmentFile(golden_stem)
     unknown = next(frame for frame in file.frames() if frame.type == 200)

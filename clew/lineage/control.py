@@ -13,7 +13,7 @@ from clew.lineage.graph import Edge, Lineage
 from clew.lineage.rows import output_of
 from clew.lineage.walk import Walk
 from clew.store import catalog
-from clew.store.catalog import Evidence, Relation
+from clew.store.catalog import Evidence, Relation, Scope
 
 
 def add_control(connection: Connection, walk: Walk, describer: Describer, graph: Lineage) -> None:
@@ -39,7 +39,8 @@ def _makers(connection: Connection, values: Collection[int]) -> dict[int, int]:
     """Of values that a span generated: value -> span."""
     found = {}
     for part in chunks(list(values)):
-        query = sa.select(catalog.node.c.id, catalog.node.c.key).where(catalog.node.c.id.in_(part))
+        node = catalog.node.c
+        query = sa.select(node.id, node.key).where(node.id.in_(part), node.scope == int(Scope.VALUE))
         for number, key in connection.execute(query):
             if (maker := output_of(key)) is not None:
                 found[number] = maker

@@ -123,6 +123,7 @@ class Indexer(Runs):
                     connection.execute(
                         sa.update(catalog.segment).where(catalog.segment.c.id == number).values(**values)
                     )
+            self._let_go()
         except BaseException:
             self.rows.forget()
             raise

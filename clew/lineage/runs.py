@@ -23,6 +23,7 @@ from clew.store.segment import SegmentFile
 from clew.store.store import Store
 
 _SCOPES = 512
+_KNOWN_RUNS = 8 * _SCOPES
 _pack = msgspec.msgpack.Encoder(enc_hook=bytes).encode
 
 
@@ -47,6 +48,13 @@ class Runs:
         self._records.clear()
         self._scopes.clear()
         self.resolver.sources.forget()
+
+    def _let_go(self) -> None:
+        """Forget the runs that nothing is followed in: what is asked of one again, the catalog knows."""
+        if len(self._runs) > _KNOWN_RUNS:
+            self._runs = {run_id: run for run_id, run in self._runs.items() if run_id in self._scopes}
+            self._ids = {run: run_id for run_id, run in self._runs.items()}
+            self._records = {run_id: entry for run_id, entry in self._records.items() if run_id in self._runs}
 
     @property
     def _connection(self) -> Connection:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -237,7 +237,7 @@ migration = sa.Table(
 )
 
 
-@cache
+@lru_cache(maxsize=256)  # each open store has a dialect of its own
 def _insert_sql(
     table: sa.Table, dialect: Dialect, columns: tuple[str, ...], ignore: bool, always: tuple[tuple[str, int], ...] = ()
 ) -> tuple[str, tuple[int, ...] | None]:
@@ -278,7 +278,7 @@ def insert(
         connection.exec_driver_sql(sql, list(map(itemgetter(*places), values)))
 
 
-@cache
+@lru_cache(maxsize=256)  # each open store has a dialect of its own
 def _matching_sql(
     columns: tuple[sa.Column[Any], ...], key: sa.Column[Any], dialect: Dialect, count: int
 ) -> tuple[str, tuple[str, ...] | None]:

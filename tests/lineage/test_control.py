@@ -54,6 +54,27 @@ def test_control_edges_are_there_only_when_asked_for(tmp_path: Path) -> None:
     }
 
 
+def test_a_channels_name_of_any_length_leads_to_the_node_that_wrote_it(tmp_path: Path) -> None:
+    made: list[list[tuple[str, str, str]]] = []
+    for length in (21, 22, 23):
+        name = "x" * length
+        graph = StateGraph(TypedDict("Named", {name: str}))  # type: ignore[operator]
+        graph.add_node("one", lambda state, name=name: {name: work("one")})
+        graph.add_node("two", lambda state, name=name: {name: f"{len(state[name])}"})
+        graph.add_edge(START, "one")
+        graph.add_edge("one", "two")
+        graph.add_edge("two", END)
+        with traced(tmp_path / str(length)):
+            graph.compile(name="G").invoke({name: QUESTION})
+            lineage = clew.why(control=True)
+        names = {key: node.name.replace(name, "x") for key, node in lineage.nodes.items() if node.name}
+        made.append(
+            sorted((names.get(one.effect, ""), names.get(one.cause, ""), one.relation) for one in lineage.edges)
+        )
+        clew.shutdown()
+    assert made[0] == made[1] == made[2]
+
+
 def test_a_join_was_triggered_by_all_that_it_waited_for(tmp_path: Path) -> None:
     graph = StateGraph(State)
     graph.add_node("one", lambda state: {"found": [work("one")]})

@@ -241,6 +241,23 @@ def test_a_run_that_several_indexers_followed_has_the_lineage_that_one_makes(
         assert plain(reader.why(lineage.root)) == plain(lineage)
 
 
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
+def test_an_indexer_that_lets_go_of_ended_runs_makes_the_same_lineage(
+    program: Callable[[Step], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clew.lineage.runs._KNOWN_RUNS", 0)
+    with traced(tmp_path) as store:
+        program(Hands(store, "o").step)
+        lineage = clew.why()
+        for _ in range(20):
+            with clew.run("more"):
+                pass
+        again = clew.why(lineage.root)
+    assert used(lineage) == PROGRAMS[program]
+    assert plain(again) == plain(lineage)
+    assert len(index.shared(Folder(store))[1]._runs) < 5
+
+
 def test_a_run_goes_on_after_another_process_indexed_its_beginning(tmp_path: Path) -> None:
     def query() -> None:
         words = [sys.executable, "-c", "import sys, clew; print(len(clew.open(sys.argv[1]).spans()))", str(store)]

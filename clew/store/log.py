@@ -18,12 +18,14 @@ from zlib import crc32
 
 import msgspec
 
-from clew.store import record, segment, writer
+from clew.store import held, record, segment, writer
 from clew.store.errors import StoreUnwritable
 from clew.store.record import RecordType, Segment
 
 ROLL_BYTES = 64 << 20  # a segment is closed and a new one begun past this
 LOOK_SECONDS = 1.0
+SLOW_SECONDS = 0.02  # a write that takes longer held up every thread of the program: those of the next
+PATIENT_SECONDS = 10.0  # do not
 SEAL_AT_EXIT_BYTES = 16 << 20  # larger ones are sealed by whoever indexes them: exit stays under 0.2 s
 
 
@@ -48,6 +50,8 @@ class Log:
         self.closed_stems: list[Path] = []  # segments of this process that are complete
         self.removed: Callable[[Path], None] = lambda stem: None  # told when somebody deleted the segment being written
         self._look_at = 0.0  # when to see next whether the file is still there; by the monotonic clock
+        self._write: held.Write | None = None  # what writes with the interpreter in hand
+        self._slow_until = 0.0  # not asked until then: the disk is slow
         _living.add(self)
 
     def append(self, frames: list[bytes]) -> int:
@@ -64,13 +68,20 @@ class Log:
                 return -1
             self._writing = True
             try:
-                if monotonic() >= self._look_at:
+                if (now := monotonic()) >= self._look_at:
                     gone = self._gone()
                 if self._fd < 0 or self.size > ROLL_BYTES:
                     self._open()
+                    now = monotonic()
                 offset = self.size
                 try:
-                    written = os.write(self._fd, data)
+                    written = -1
+                    if (write := self._write) is not None and now >= self._slow_until and len(data) <= held.SHORT_BYTES:
+                        written = write(self._fd, data, len(data))
+                        if monotonic() - now > SLOW_SECONDS:
+                            self._slow_until = now + PATIENT_SECONDS
+                    if written < 0:  # for it too: of what is wrong `os.write` tells
+                        written = os.write(self._fd, data)
                 except OSError as error:
                     self._cut(offset)
                     raise StoreUnwritable(f"{self.stem}: {error.strerror}") from error
@@ -132,6 +143,7 @@ class Log:
         except OSError as error:
             raise StoreUnwritable(f"cannot begin a log segment in {self._folder}: {error.strerror}") from error
         self._fd, self.stem, self.size = fd, stem, len(first)
+        self._write = held.writer(self._folder)
 
     def _cut(self, offset: int) -> None:
         """Take back a record that was not written whole; if that fails too, the segment ends here."""

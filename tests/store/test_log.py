@@ -8,11 +8,12 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from clew.store import record, segment, writer
+from clew.store import held, record, segment, writer
 from clew.store.errors import StoreUnwritable
 from clew.store.log import Log, framed
 from clew.store.record import Lost, RecordType, Segment
@@ -129,6 +130,82 @@ def test_threads_write_whole_records_and_lose_none(tmp_path: Path, log: Log) -> 
     assert sorted(found) == sorted([*wanted, *(number + 10_000 for number in wanted)])
     pairs = list(zip(found[::2], found[1::2], strict=True))  # one append is never torn apart by another
     assert all(second == first + 10_000 for first, second in pairs)
+
+
+def test_short_records_are_written_in_hand_and_long_ones_while_others_run(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+
+    def write(fd: int, data: bytes, length: int) -> int:
+        written.append(length)
+        return os.write(fd, data)
+
+    monkeypatch.setattr(held, "_write", write)
+    frames = [framed(entry(1)), segment.frame_bytes(RecordType.BLOB, b"x" * held.SHORT_BYTES), framed(entry(2))]
+    for frame in frames:
+        log.append([frame])
+    assert written == [len(frames[0]), len(frames[2])]
+    assert list(numbers(tmp_path).values()) == [[1, 2]]
+
+
+def test_records_are_the_same_without_a_c_library(tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    log.append_record(entry(1))
+    log.close()
+    monkeypatch.setattr(held, "_write", None)
+    log.append_record(entry(2))
+    assert list(numbers(tmp_path).values()) == [[1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "quick"), [("ext4", True), ("tmpfs", True), ("nfs4", False), ("fuse.sshfs", False), ("9p", False)]
+)
+def test_only_disks_of_this_machine_are_written_in_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, quick: bool
+) -> None:
+    folder = tmp_path / "a b" / "log"
+    folder.mkdir(parents=True)
+    mounts = tmp_path / "mountinfo"
+    point = str(tmp_path / "a b").replace(" ", "\\040")
+    mounts.write_text(
+        "27 1 254:0 / / rw,relatime shared:1 - xfs /dev/vda rw\n"
+        f"28 27 254:1 / {point} rw,relatime - {kind} /dev/vdb rw\n"
+        f"29 27 254:1 / {point}{'c'} rw - nfs4 /dev/vdb rw\n"
+    )
+    monkeypatch.setattr(held, "_write", os.write)
+    monkeypatch.setattr(held, "_MOUNTS", mounts)
+    assert held.writer(folder) is (os.write if quick else None)
+    assert held.writer(tmp_path) is os.write
+    monkeypatch.setattr(held, "_MOUNTS", tmp_path / "no such file")
+    assert held.writer(folder) is None
+
+
+def test_a_slow_disk_holds_up_no_other_thread_for_a_while(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_up: list[int] = []
+
+    def slow(fd: int, data: bytes, length: int) -> int:
+        held_up.append(length)
+        time.sleep(0.01)
+        return os.write(fd, data)
+
+    monkeypatch.setattr("clew.store.log.SLOW_SECONDS", 0.005)
+    monkeypatch.setattr(held, "_write", slow)
+    for number in range(3):
+        log.append_record(entry(number))
+    log._slow_until = 0.0  # a while later
+    log.append_record(entry(3))
+    assert len(held_up) == 2
+    assert list(numbers(tmp_path).values()) == [[0, 1, 2, 3]]
+
+
+def test_a_write_that_a_signal_interrupted_is_made_again(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "_write", lambda fd, data, length: -1)
+    log.append_record(entry(1))
+    assert list(numbers(tmp_path).values()) == [[1]]
 
 
 def test_a_fork_opens_a_segment_of_its_own_and_both_go_on(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from measure import Bar, Result, check, median, program, report, scratch, spendi
 from clew.lineage.closure import closure
 from clew.lineage.graph import Lineage
 from clew.lineage.reader import Reader
-from clew.lineage.rows import EDGE, NODE, PLAIN_EDGE
 from clew.store import catalog
 from clew.store.catalog import WALKED, Evidence, Relation, Scope
 from clew.store.digest import text_digest
@@ -82,7 +81,7 @@ def fill(store: Store, graph: Graph) -> None:
     evidence = int(Evidence.DECLARED)
     rows = ((src, dst, int(relation), -1, evidence) for src, causes in graph.items() for dst, relation in causes)
     with store.write() as connection:
-        catalog.insert(connection, catalog.edge, PLAIN_EDGE, rows)
+        catalog.insert(connection, catalog.edge, ("src", "dst", "relation", "start", "evidence"), rows)
 
 
 def closures(
@@ -150,7 +149,7 @@ def hub(folder: Path, answers: int) -> str:
         edges.append((answer, 1, int(Relation.CONTAINS), 0, 30, int(Evidence.CONTENT), 0, 30, None))
     with Store(Folder(folder, create=True)) as store, store.write() as connection:
         catalog.insert(connection, catalog.word, ("id", "text"), [(number, text) for text, number in kinds.items()])
-        catalog.insert(connection, catalog.node, NODE, nodes)
+        catalog.insert(connection, catalog.node, catalog.node.c.keys(), nodes)
         catalog.insert(connection, catalog.span, catalog.span.c.keys(), spans)
         columns = (
             "id",
@@ -166,7 +165,7 @@ def hub(folder: Path, answers: int) -> str:
             "answer",
         )
         catalog.insert(connection, catalog.run, columns, runs)
-        catalog.insert(connection, catalog.edge, EDGE, edges)
+        catalog.insert(connection, catalog.edge, catalog.edge.c.keys(), edges)
     return str(document)
 
 

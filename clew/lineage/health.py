@@ -34,7 +34,6 @@ def report(folder: Folder, *, verify: bool = False) -> dict[str, Any]:
         "store": str(folder.path),
         "format": FORMAT,
         "writable": folder.writable,
-        "log": {},
         "capture_cost_ms": _capture_cost(folder),
     }
     with contextlib.ExitStack() as stack:

@@ -52,8 +52,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
 def frame_bytes(kind: int, payload: bytes, version: int = 1) -> bytes:
     """A record framed for the log."""
-    head = HEAD_CRC[kind] if version == 1 else crc32(bytes((kind, version)))
-    return FRAME.pack(len(payload), crc32(payload, head), kind, version) + payload
+    return FRAME.pack(len(payload), _crc(payload, kind, version), kind, version) + payload
 
 
 def _crc(payload: bytes, kind: int, version: int) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from clew.store import blob, chain, decoding, encoding
-from clew.store.digest import Digest, Domain, raw_digest, storable, text_bytes
+from clew.store.digest import CHAIN, TEXT, VALUE, Digest, Domain, raw_digest, storable, text_bytes
 from clew.store.log import blob_frame, framed
 from clew.store.record import Artifact, Slot
 from clew.store.sink import Packed
@@ -25,7 +25,7 @@ from clew.tracer.memo import Look
 Given = tuple[Any, ...]  # (role, kind, value[, name[, info]])
 
 _LISTS = 4
-_CONTENT = (Domain.TEXT, Domain.VALUE, Domain.BYTES, Domain.TENSOR)
+_CONTENT = (TEXT, VALUE, Domain.BYTES, Domain.TENSOR)
 
 
 class Batch:
@@ -76,8 +76,8 @@ class Batch:
             return known
         clean = self.gate.cleaner.text(text)
         data = text_bytes(clean)
-        name = raw_digest(Domain.TEXT, data)
-        self.put(Domain.TEXT, name, data)
+        name = raw_digest(TEXT, data)
+        self.put(TEXT, name, data)
         if self.content is self.gate.content:
             self._news().texts.append((text, name))
         return name
@@ -110,8 +110,8 @@ class Batch:
         look, self._look = self._look, None
         own = complete and look is not None and look() is value and self.content is self.gate.content
         look = look if own and look is not None and self.gate.items.same(look) else None
-        name = raw_digest(Domain.VALUE, encoded)
-        self.put(Domain.VALUE, name, encoded)
+        name = raw_digest(VALUE, encoded)
+        self.put(VALUE, name, encoded)
         if look is not None:
             self._news().items.append((look, name))
         if not self.content and kind == "document":
@@ -145,7 +145,7 @@ class Batch:
         decoded = encoding.item_fields(value)
         text, own_id = str(decoded.get("text", "")), str(decoded.get("id") or "")
         facts = {"text": self.text(text), "id": self.inline(own_id)}
-        self.record(Artifact("document", Domain.VALUE, name, b"", None, facts))
+        self.record(Artifact("document", VALUE, name, b"", None, facts))
 
     def learn(self, news: News | None) -> None:
         """Take over what another batch brings, save what is to be written."""
@@ -186,26 +186,26 @@ class Batch:
     def _part(self, value: Any) -> tuple[Domain, bytes]:
         cls = type(value)  # not __class__, which may be anything
         if cls is str:
-            return _TEXT, self.gate.texts.get(value) or self.text(value)
+            return TEXT, self.gate.texts.get(value) or self.text(value)
         if cls is list and self.depth < _LISTS:  # further down, and in a list that holds itself, a list is a value
-            return _CHAIN, self.chain(value)
+            return CHAIN, self.chain(value)
         if cls is tuple and _named(value):
             return value[0], value[1]
         items = self.gate.items
         known = items.of(value)
         if known is not None:
-            return _VALUE, known
+            return VALUE, known
         self._asked = value
         if cls in items.classes:
             if (known := self.seen(value)) is not None:
-                return _VALUE, known
+                return VALUE, known
             self._seen = value
         encoded, complete = encoding.encode_capture(value, self)
         if not complete:
             self.complete = False
         if len(encoded) == _ITEM_BYTES and encoded.startswith(_ITEM_HEAD):
-            return _VALUE, encoded[3:]  # the value is an item: its own digest is its identity
-        return _VALUE, self.data(_VALUE, encoded)
+            return VALUE, encoded[3:]  # the value is an item: its own digest is its identity
+        return VALUE, self.data(VALUE, encoded)
 
     def chain(self, values: Iterable[Any]) -> bytes:
         """The digest of a list, each item captured on its own."""
@@ -225,7 +225,7 @@ class Batch:
         current = _EMPTY
         for value in parts:
             if (known := seen(value)) is not None:
-                domain, item = _VALUE, known
+                domain, item = VALUE, known
             else:
                 domain, item = self._item(value)
                 look = None
@@ -252,7 +252,7 @@ class Batch:
         for text in parts:
             name = gate.texts.get(text)
             lasting = lasting and name is not None and current + name in gate.links  # all of it is in the log
-            current = self._link(current, _TEXT, name or self.text(text))
+            current = self._link(current, TEXT, name or self.text(text))
         if lasting and self.current and sum(map(len, texts)) <= _LIST_CHARS:
             if len(gate.text_lists) >= _LISTS_REMEMBERED:
                 gate.text_lists = {}
@@ -276,8 +276,8 @@ class Batch:
         if step in links:
             return links[step]
         data = chain.link_bytes(before, domain, item)
-        name = links[step] = raw_digest(_CHAIN, data)
-        self.put(_CHAIN, name, data)
+        name = links[step] = raw_digest(CHAIN, data)
+        self.put(CHAIN, name, data)
         return name
 
     def slot(self, given: Given) -> Slot:
@@ -292,9 +292,9 @@ class Batch:
                 value = gate.named(role, value)
                 cls = type(value)
             if cls is str:
-                domain, name = _TEXT, gate.texts.get(value) or self.text(value)
+                domain, name = TEXT, gate.texts.get(value) or self.text(value)
             elif cls is list:
-                domain, name = _CHAIN, self.chain(value)
+                domain, name = CHAIN, self.chain(value)
             else:
                 domain, name = self._part(value)
         if len(given) == 3:
@@ -422,9 +422,8 @@ class Batch:
         self.gate.commit(self)
 
 
-_TEXT, _VALUE, _CHAIN = Domain.TEXT, Domain.VALUE, Domain.CHAIN  # an enum's members cost a lookup each time
 _NUMBER = {domain: int(domain) for domain in Domain}
-_CHAIN_NUMBER = int(Domain.CHAIN)
+_CHAIN_NUMBER = int(CHAIN)
 _ITEM_HEAD = bytes((0xC7, 32, int(decoding.Code.ITEM)))
 _ITEM_BYTES = 35
 _EMPTY = bytes(chain.EMPTY)

@@ -64,7 +64,7 @@ class Indexer(Runs):
         except StoreFormatError:  # cut short: no reason to refuse what the others hold; `clew doctor` names it
             return 0
         try:
-            if known is not None and file.size <= known[1] and not file.sealed:
+            if known is not None and not file.sealed and file.ends_at(known[1]):
                 return 0
             with self.store.read() as connection:
                 row = connection.execute(
@@ -96,7 +96,7 @@ class Indexer(Runs):
         if frames or number == 0 or state != state_now:
             number = self._batch(file.stem, number, frames, state_now if number or frames else None, damaged)
             count += len(frames)
-        self._segments[file.stem.name] = (number, frames[-1].end if frames else max(done, end), state_now)
+        self._segments[file.stem.name] = (number, frames[-1].end if frames else done, state_now)
         return count
 
     def _batch(

@@ -1,6 +1,6 @@
 """The log: the append-only file through which one process writes everything immutable.
 
-A record is in the file, by one write(2), before `append` returns, so it survives the death of the process (not the loss
+A record is in the file (tail.py) before `append` returns, so it survives the death of the process (not the loss
 of power; `sync` is for that). A fork opens a new segment. The file is made by the first record.
 """
 
@@ -18,14 +18,13 @@ from zlib import crc32
 
 import msgspec
 
-from clew.store import held, record, segment, writer
+from clew.store import record, segment, writer
 from clew.store.errors import StoreUnwritable
 from clew.store.record import RecordType, Segment
+from clew.store.tail import Tail
 
 ROLL_BYTES = 64 << 20  # a segment is closed and a new one begun past this
 LOOK_SECONDS = 1.0
-SLOW_SECONDS = 0.02  # a write that takes longer held up every thread of the program: those of the next
-PATIENT_SECONDS = 10.0  # do not
 SEAL_AT_EXIT_BYTES = 16 << 20  # larger ones are sealed by whoever indexes them: exit stays under 0.2 s
 
 
@@ -44,14 +43,11 @@ class Log:
         self._lock = threading.RLock()
         self._writing = False
         self._interrupting: list[bytes] = []  # what a signal handler or a destructor said in the middle of a write
-        self._fd = -1
+        self._tail: Tail | None = None
         self.stem: Path | None = None  # the segment being written
-        self.size = 0
         self.closed_stems: list[Path] = []  # segments of this process that are complete
         self.removed: Callable[[Path], None] = lambda stem: None  # told when somebody deleted the segment being written
         self._look_at = 0.0  # when to see next whether the file is still there; by the monotonic clock
-        self._write: held.Write | None = None  # what writes with the interpreter in hand
-        self._slow_until = 0.0  # not asked until then: the disk is slow
         _living.add(self)
 
     def append(self, frames: list[bytes]) -> int:
@@ -68,27 +64,18 @@ class Log:
                 return -1
             self._writing = True
             try:
-                if (now := monotonic()) >= self._look_at:
+                if monotonic() >= self._look_at:
                     gone = self._gone()
-                if self._fd < 0 or self.size > ROLL_BYTES:
-                    self._open()
-                    now = monotonic()
-                offset = self.size
+                tail = self._tail
+                if tail is None or tail.size > ROLL_BYTES:
+                    tail = self._open()
                 try:
-                    written = -1
-                    if (write := self._write) is not None and now >= self._slow_until and len(data) <= held.SHORT_BYTES:
-                        written = write(self._fd, data, len(data))
-                        if monotonic() - now > SLOW_SECONDS:
-                            self._slow_until = now + PATIENT_SECONDS
-                    if written < 0:  # for it too: of what is wrong `os.write` tells
-                        written = os.write(self._fd, data)
+                    offset = tail.append(data)
                 except OSError as error:
-                    self._cut(offset)
-                    raise StoreUnwritable(f"{self.stem}: {error.strerror}") from error
-                if written != len(data):  # no space for all of it
-                    self._cut(offset)
-                    raise StoreUnwritable(f"{self.stem}: only {written} of {len(data)} bytes could be written")
-                self.size = offset + written
+                    stem = self.stem
+                    if not tail.whole:
+                        self._close_segment()
+                    raise StoreUnwritable(f"{stem}: {error.strerror}") from error
             finally:
                 self._writing = False
             while self._interrupting:
@@ -102,18 +89,17 @@ class Log:
         return self.append([framed(entry)])
 
     def _gone(self) -> Path | None:
-        """The segment being written, let go of, if its file was deleted. A system call: made once a second."""
+        """The segment being written, let go of, if its file was deleted. System calls: made once a second."""
         self._look_at = monotonic() + LOOK_SECONDS
-        if self._fd < 0 or os.fstat(self._fd).st_nlink:
+        if self._tail is None or self._tail.look():
             return None
         stem = self.stem
-        os.close(self._fd)
-        self._fd, self.stem, self.size = -1, None, 0
+        self._tail.let_go()
+        self._tail, self.stem = None, None
         return stem
 
-    def _open(self) -> None:
-        if self._fd >= 0:
-            self._close_segment()
+    def _open(self) -> Tail:
+        self._close_segment()
         stem = self._folder / f"{time.time_ns():016x}-{os.getpid():x}-{secrets.token_hex(3)}"
         header = Segment(
             format=1,
@@ -127,38 +113,28 @@ class Log:
             process_id=self._process_id,
             project=self._project,
         )
-        first = segment.MAGIC + framed(header)
-        path = stem.with_name(stem.name + segment.OPEN_SUFFIX)
         try:
             if not self._folder.exists() and self._folder.parent.exists():
                 self._folder.mkdir(mode=0o700, exist_ok=True)
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            try:
-                if os.write(fd, first) != len(first):
-                    raise OSError(28, "No space left on device")
-            except OSError:
-                os.close(fd)
-                path.unlink(missing_ok=True)
-                raise
+            path = stem.with_name(stem.name + segment.OPEN_SUFFIX)
+            self._tail = Tail(path, segment.MAGIC + framed(header))
         except OSError as error:
             raise StoreUnwritable(f"cannot begin a log segment in {self._folder}: {error.strerror}") from error
-        self._fd, self.stem, self.size = fd, stem, len(first)
-        self._write = held.writer(self._folder)
-
-    def _cut(self, offset: int) -> None:
-        """Take back a record that was not written whole; if that fails too, the segment ends here."""
-        try:
-            os.ftruncate(self._fd, offset)
-        except OSError:
-            self._close_segment()
+        self.stem = stem
+        return self._tail
 
     def _close_segment(self) -> None:
-        os.close(self._fd)
-        self._fd = -1
+        if self._tail is not None:
+            self._tail.close()
         if self.stem is not None:
             self.closed_stems.append(self.stem)
-        self.stem = None
-        self.size = 0
+        self._tail, self.stem = None, None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the segment being written."""
+        tail = self._tail
+        return tail.size if tail is not None else 0
 
     @property
     def written(self) -> tuple[Path | None, int]:
@@ -168,14 +144,12 @@ class Log:
     def sync(self) -> None:
         """Make what was appended durable against loss of power."""
         with self._lock:
-            if self._fd >= 0:
-                os.fdatasync(self._fd)
+            if self._tail is not None:
+                self._tail.sync()
 
     def close(self, *, seal: bool = True) -> None:
         """End the segment, and seal it if it is small enough to do at once. Appending again begins a new one."""
         with self._lock:
-            if self._fd < 0:
-                return
             stem, size = self.stem, self.size
             self._close_segment()
         if seal and stem is not None and size <= SEAL_AT_EXIT_BYTES:
@@ -188,11 +162,9 @@ class Log:
         """In a forked child: its own lock, its own segment. The parent's file is only let go of."""
         self._lock = threading.RLock()
         self._writing, self._interrupting = False, []
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
-        self.stem = None
-        self.size = 0
+        if self._tail is not None:
+            self._tail.let_go()
+        self._tail, self.stem = None, None
         self.closed_stems = []
         self._process_id = secrets.token_bytes(16)
 

@@ -1,7 +1,8 @@
 """One segment of the log: a file of framed records, open (`.log`) or sealed (`.zlog`).
 
 An open segment is a magic, then frames: length u32, crc32 u32, type u8, version u8, payload (little endian; the length
-is the payload's; the crc covers type, version and payload). A sealed segment holds the very same bytes in zstd blocks
+is the payload's; the crc covers type, version and payload). Zeros after the last frame are room for the next ones
+(tail.py), and no crc of a frame is zero there. A sealed segment holds the very same bytes in zstd blocks
 with a seek table at its end, so that the offset of a record never changes and the catalog need not know which form it
 reads.
 """
@@ -37,6 +38,7 @@ _FRAME_HERE = re.compile(rb"(?s)(?=.{8}[\x00-\x20]\x01)")  # what may be a frame
 HEAD_CRC = [crc32(bytes((kind, 1))) for kind in range(256)]  # of type and version, by type
 _BLOCK_BYTES = 1 << 18
 _PIECE_BYTES = 1 << 20  # that are read at once, if no record is longer
+_BLANK = bytes(_PIECE_BYTES)
 _LEVEL = 6
 
 
@@ -91,8 +93,12 @@ class SegmentFile:
 
     @property
     def size(self) -> int:
-        """Logical bytes."""
+        """Logical bytes; in an open segment with the room for what comes."""
         return self._size if self.sealed else os.fstat(self._fd).st_size
+
+    def ends_at(self, offset: int) -> bool:
+        """Whether no record begins at `offset`, as yet."""
+        return not self.read(offset, FRAME.size).strip(b"\0")
 
     def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes at a logical offset."""
@@ -161,9 +167,13 @@ class SegmentFile:
             if len(piece) < end <= self.size - offset:
                 size = end
                 continue
+            if _BLANK.startswith(piece) and offset + len(piece) == self.size:
+                return  # room for what comes
             after = self._next_frame(offset + 1)
             if after is None:
                 return  # torn tail, or a record being written this moment
+            if not self.sealed and self.frame(offset) is not None:
+                continue  # one that was being written when it was read
             if damaged is not None:
                 damaged.append(offset)
             offset = after

@@ -23,7 +23,7 @@ ROWS = [{"id": f"r{number}", "text": f"row number {number}, " + f"w{number * 791
 
 def log_bytes(tracer: Tracer) -> int:
     clew.flush()
-    return tracer.folder.size_bytes()["log"]
+    return tracer.log.size
 
 
 def test_a_version_is_made_when_the_content_is_new(tracer: Tracer) -> None:

@@ -85,30 +85,36 @@ def store(clean_tracing: None, tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def test_a_full_disk_changes_no_answer_and_is_told_when_there_is_space_again(store: Path) -> None:
+@pytest.mark.parametrize("room", [[], ["ext4", "xfs", "tmpfs"]], ids=["written", "mapped"])
+def test_a_full_disk_changes_no_answer_and_is_told_when_there_is_space_again(store: Path, room: list[str]) -> None:
     said = program(
         """
         import resource
+        from clew.store import tail
+        tail._LASTING = frozenset(sys.argv[2:])
         clew.init("tests", store=sys.argv[1])
         first = work(6)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
         second = work(6)
-        counted = sum(count for count, _ in faults().values())
+        while (counted := sum(count for count, _ in faults().values())) <= 10:  # until the room in the file is used up
+            second = work(6)
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         third = work(6)
         print(json.dumps({"right": first == second == third == WANTED, "counted": counted, "left": len(faults())}))
         """,
         store,
+        *room,
     )
     assert said["right"]
     assert said["counted"] > 10
     assert said["left"] == 0
     assert said["said"].count("clew doctor") <= 12  # once for each place, not for each fault
-    assert sum(lost(store).values()) == said["counted"]
+    told = sum(lost(store).values())
+    assert told >= said["counted"] if room else told == said["counted"]  # small ones found room, and told of large ones
     with clew.open(store) as reader:
         spans = reader.spans()
         assert len([span for span in spans if span.status == "ok"]) >= 36
-        assert {span.status for span in spans} == {"ok"}
+        assert {span.status for span in spans} <= {"ok", "closed_early" if room else "ok"}  # whose end had no room
         assert [span.attributes["clew.kind"] for span in spans].count("workflow") >= 12
 
 

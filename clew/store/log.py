@@ -56,7 +56,7 @@ class Log:
         Called in the middle of itself by its own thread (a signal handler, a destructor), it leaves them to the call
         that it interrupted, which writes them before it returns; the offset is then -1.
         """
-        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        data = b"".join(frames)
         gone = None
         with self._lock:
             if self._writing:
@@ -64,13 +64,14 @@ class Log:
                 return -1
             self._writing = True
             try:
-                if monotonic() >= self._look_at:
+                now = monotonic()
+                if now >= self._look_at:
                     gone = self._gone()
                 tail = self._tail
                 if tail is None or tail.size > ROLL_BYTES:
                     tail = self._open()
                 try:
-                    offset = tail.append(data)
+                    offset = tail.append(data, now)
                 except OSError as error:
                     stem = self.stem
                     if not tail.whole:

@@ -43,17 +43,18 @@ class Tail:
             path.unlink(missing_ok=True)
             raise
 
-    def append(self, data: bytes) -> int:
-        """Put `data` at the end, and return where it begins. OSError where there is no space for all of it, which then
-        leaves nothing of it; a later one may succeed."""
+    def append(self, data: bytes, now: float) -> int:
+        """Put `data` at the end, and return where it begins; `now` is by the monotonic clock. OSError where there is no
+        space for all of it, which then leaves nothing of it; a later append may succeed."""
         offset = self.size
         end = offset + len(data)
-        if end > self._reach and not self._map(end):
-            return self._write(data)
-        begun = monotonic()
+        if end > self._reach:
+            if not self._map(end, now):
+                return self._write(data)
+            now = monotonic()
         self._window[offset - self._base : end - self._base] = data  # type: ignore[index]
         self.size = end
-        if monotonic() - begun > _SLOW_SECONDS:
+        if monotonic() - now > _SLOW_SECONDS:
             self._unmap(_PATIENT_SECONDS)
         return offset
 
@@ -70,9 +71,9 @@ class Tail:
         self._end = max(self._end, self.size)
         return offset
 
-    def _map(self, end: int) -> bool:
+    def _map(self, end: int, now: float) -> bool:
         """Move the window so that it reaches from `size` past `end`; False where that cannot or need not be."""
-        if end - self.size > _LONG_BYTES or monotonic() < self._map_at:
+        if end - self.size > _LONG_BYTES or now < self._map_at:
             return False
         self._unmap()
         base = self.size - self.size % mmap.ALLOCATIONGRANULARITY

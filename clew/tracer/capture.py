@@ -214,12 +214,12 @@ class Batch:
         if _TEXTS.issuperset(map(type, values)):
             return self._texts(values)
         gate = self.gate
-        parts, look = values, None
+        parts, content = values, None
         if len(values) > 1:
-            if (known := gate.lists.of(values)) is not None:
-                return known
-            look = gate.lists.look(values)
-            if not _JOINABLE.isdisjoint(map(type, values)):
+            if len(values) <= _FEW_ITEMS and (content := gate.lists.content_of(values)) is not None:
+                if (known := gate.lists.of(content)) is not None:
+                    return known
+            elif not _JOINABLE.isdisjoint(map(type, values)):
                 parts = chunks.joined(values, gate.cleaner)
         seen, written = gate.items.of, gate.links
         current = _EMPTY
@@ -228,15 +228,15 @@ class Batch:
                 domain, item = VALUE, known
             else:
                 domain, item = self._item(value)
-                look = None
+                content = None
             step = current + item
             if step in written:
                 current = written[step]
             else:
                 current = self._link(current, domain, item)
-                look = None  # it is remembered when all of it is in the log
-        if look is not None and self.current:
-            gate.lists.keep(look, current)
+                content = None  # it is remembered when all of it is in the log
+        if content is not None and self.current:
+            gate.lists.keep(content, values, current)
         return current
 
     def _texts(self, texts: list[str]) -> bytes:
@@ -431,6 +431,7 @@ _INT64 = 1 << 63
 _LISTS_REMEMBERED = 256
 _LIST_CHARS = 1 << 14  # of one of them
 _FEW = 8
+_FEW_ITEMS = 16  # in a list that is remembered whole
 _PLAIN = frozenset((float, bool, type(None), Digest))
 _PLAIN_NUMBERS = frozenset((float, bool, type(None)))
 _TEXTS = frozenset((str,))

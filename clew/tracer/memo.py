@@ -6,7 +6,7 @@ False, and a list is no tuple.
 
 What `marshal` writes of a plain value is its content (store/plain.py). Of a long item, which is not written again
 each time that it is met, the fields must be the very same objects, and those that can change have the content they had.
-Lists of items are remembered as well: every node of a graph is told the state's lists again.
+Short lists of items are remembered as well, by their content: every node of a graph is told the state's lists again.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from clew.store.plain import is_plain, marshalled
 _EXTRA = "__pydantic_extra__"
 _CONTENT_BYTES = 32 << 20  # of contents that are remembered
 _WHOLE_BYTES = 4096  # longer contents stand for themselves by their digest
-_LISTS = 64  # that are remembered
+_LISTS = 512  # that are remembered
 _LIST_BYTES = 1 << 14  # of the content of one of them
 _FIXED = frozenset((str, int, float, bool, type(None)))  # types of values that cannot change
 UNCHANGING = _FIXED | {bytes}  # types of values that need no capture at once: they will be what they are
 _fields_of = attrgetter("__dict__")
 
 Content = tuple[type, bytes]
+ListContent = tuple[tuple[type, ...], bytes]
 
 
 class Look(weakref.ref[Any]):
@@ -140,54 +141,32 @@ class ItemMemo:
             self.classes.add(look.content[0])
 
 
-class ListLook:
-    """A list of items as it was when it was looked at."""
-
-    __slots__ = ("content", "digest", "key", "types")
-
-    def __init__(self, values: list[Any]) -> None:
-        self.key = id(values)
-        self.types = list(map(type, values))
-        self.content = _fields_in(values)
-        self.digest = b""
-
-
-def _fields_in(values: list[Any]) -> bytes | None:
-    """What stands in a list of items."""
-    if any(map(getattr, values, repeat(_EXTRA), repeat(None))):
-        return None
-    return marshalled(list(map(_fields_of, values)))
-
-
 class ListMemo:
-    """Digests of lists of remembered items."""
+    """Digests of short lists of remembered items, by what is in them: a graph makes its state's lists anew for each node."""
 
     def __init__(self, items: ItemMemo) -> None:
         self._items = items
-        self._kept: dict[int, ListLook | None] = {}
+        self._kept: dict[ListContent, bytes] = {}
 
-    def of(self, values: list[Any]) -> bytes | None:
-        """The digest of this very list; None if it is not known, or changed."""
-        look = self._kept.get(id(values))
-        if look is None or list(map(type, values)) != look.types:
+    def content_of(self, values: list[Any]) -> ListContent | None:
+        """What a list is: the items' classes and fields. None where it holds anything else, or much."""
+        classes = tuple(map(type, values))
+        if not self._items.classes.issuperset(classes) or any(map(getattr, values, repeat(_EXTRA), repeat(None))):
             return None
-        return look.digest if _fields_in(values) == look.content else None
+        content = marshalled(list(map(_fields_of, values)))
+        return (classes, content) if content is not None and len(content) <= _LIST_BYTES else None
 
-    def look(self, values: list[Any]) -> ListLook | None:
-        """The list as it is now, if it is worth remembering: it is met for the second time, and holds nothing else."""
-        own = id(values)
-        if own not in self._kept:
+    def of(self, content: ListContent) -> bytes | None:
+        """The digest of lists of this content; None if it is not known."""
+        return self._kept.get(content)
+
+    def keep(self, content: ListContent, values: list[Any], digest: bytes) -> None:
+        """Remember the digest of a list of remembered items that had this content before its digest was made, if it
+        still has."""
+        if self.content_of(values) == content:
             if len(self._kept) >= _LISTS:
                 self._kept = {}
-            self._kept[own] = None
-            return None
-        return ListLook(values) if self._items.classes.issuperset(map(type, values)) else None
-
-    def keep(self, look: ListLook, digest: bytes) -> None:
-        """Remember a list whose digest was made, after it was looked at, of remembered items alone."""
-        if look.content is not None and len(look.content) <= _LIST_BYTES:
-            look.digest = digest
-            self._kept[look.key] = look
+            self._kept[content] = digest
 
 
 def content_of(item: Any) -> Content | None:

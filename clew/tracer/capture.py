@@ -192,10 +192,10 @@ class Batch:
         if cls is tuple and _named(value):
             return value[0], value[1]
         items = self.gate.items
-        known = items.of(value)
-        if known is not None:
-            return VALUE, known
-        self._asked = value
+        if value is not self._asked:
+            if (known := items.of(value)) is not None:
+                return VALUE, known
+            self._asked = value
         if cls in items.classes:
             if (known := self.seen(value)) is not None:
                 return VALUE, known
@@ -227,6 +227,7 @@ class Batch:
             if (known := seen(value)) is not None:
                 domain, item = VALUE, known
             else:
+                self._asked = value
                 domain, item = self._item(value)
                 content = None
             step = current + item

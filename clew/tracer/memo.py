@@ -1,11 +1,11 @@
 """What the gate remembers of messages and documents it has met: their digests.
 
-By identity, while they live and do not change; and by content, because retrievers and checkpoints make the same items
-anew each time. Only items of Python's own plain values are remembered, and an item is compared type by type: 0 is not
-False, and a list is no tuple.
+By content, because retrievers and checkpoints make the same items anew each time. Only items of Python's own plain values
+are remembered, and an item is compared type by type: 0 is not False, and a list is no tuple.
 
-What `marshal` writes of a plain value is its content (store/plain.py). Of a long item, which is not written again
-each time that it is met, the fields must be the very same objects, and those that can change have the content they had.
+What `marshal` writes of a plain value is its content (store/plain.py). A long item is not written again each time that it
+is met: it is known by identity while it lives and its fields are the very same objects, of which those that can change
+have the content they had.
 Short lists of items are remembered as well, by their content: every node of a graph is told the state's lists again.
 """
 
@@ -36,12 +36,11 @@ ListContent = tuple[tuple[type, ...], bytes]
 class Look(weakref.ref[Any]):
     """An item as it was when it was looked at. It does not keep the item alive; of a long one, what stood in its fields."""
 
-    __slots__ = ("changeable", "content", "digest", "inner", "key", "names", "values", "whole")
+    __slots__ = ("changeable", "content", "digest", "inner", "key", "names", "values")
     key: int
     digest: bytes
     content: Content
-    whole: bytes | None  # the content of a short item that has no fields but its own
-    names: list[str]
+    names: list[str] | None  # None of a short one, which its content tells
     values: list[Any]
     changeable: list[Any]  # of the values, those that can change
     inner: bytes | None  # and their content
@@ -65,14 +64,15 @@ class ItemMemo:
         self._bytes = 0
 
     def of(self, item: Any) -> bytes | None:
-        """The digest of this very item; None if it is not known, or changed."""
+        """The digest of an item; None if it is not known."""
         look = self._kept.get(id(item))
         if look is None or look() is not item:
-            return None
+            if type(item) not in self.classes or getattr(item, _EXTRA, None):
+                return None
+            content = marshalled(item.__dict__)
+            return self._alike.get((type(item), content)) if content and len(content) <= _WHOLE_BYTES else None
         fields = item.__dict__
-        if look.whole is not None:
-            same = marshalled(fields) == look.whole and not getattr(item, _EXTRA, None)
-        elif (
+        if (
             len(fields) == len(look.values)
             and all(map(is_, fields.values(), look.values))
             and list(fields) == look.names
@@ -99,10 +99,8 @@ class ItemMemo:
         content = marshalled(fields)
         if content is None:
             return None
-        if len(content) <= _WHOLE_BYTES:
-            look.whole = content
-        else:
-            look.whole = None
+        look.names = None
+        if len(content) > _WHOLE_BYTES:
             look.names, look.values = list(fields), list(fields.values())
             look.changeable = list(compress(look.values, map(not_, map(_FIXED.__contains__, map(type, look.values)))))
             look.inner = marshalled(look.changeable)
@@ -117,9 +115,13 @@ class ItemMemo:
         """The digest of an item with the same content; from here on this item has it too."""
         digest = self._alike.get(look.content)
         if digest is not None:
+            self._keep(look, digest)
+        return digest
+
+    def _keep(self, look: Look, digest: bytes) -> None:
+        if look.names is not None:
             look.digest = digest
             self._kept[look.key] = look
-        return digest
 
     def same(self, look: Look) -> bool:
         """Whether the item is plain, and as it was when it was looked at. To be asked as soon as it is encoded: to hash
@@ -131,8 +133,7 @@ class ItemMemo:
         """Remember the digest of an item that was the `same` when it was encoded, if it is alive."""
         if look() is None:
             return
-        look.digest = digest
-        self._kept[look.key] = look
+        self._keep(look, digest)
         if look.content not in self._alike:
             self._bytes += len(look.content[1])
             if self._bytes > _CONTENT_BYTES:
@@ -147,6 +148,9 @@ class ListMemo:
     def __init__(self, items: ItemMemo) -> None:
         self._items = items
         self._kept: dict[ListContent, bytes] = {}
+        self.of: Callable[[ListContent], bytes | None] = (
+            self._kept.get
+        )  # the digest of lists of a content, if it is known
 
     def content_of(self, values: list[Any]) -> ListContent | None:
         """What a list is: the items' classes and fields. None where it holds anything else, or much."""
@@ -156,16 +160,12 @@ class ListMemo:
         content = marshalled(list(map(_fields_of, values)))
         return (classes, content) if content is not None and len(content) <= _LIST_BYTES else None
 
-    def of(self, content: ListContent) -> bytes | None:
-        """The digest of lists of this content; None if it is not known."""
-        return self._kept.get(content)
-
     def keep(self, content: ListContent, values: list[Any], digest: bytes) -> None:
         """Remember the digest of a list of remembered items that had this content before its digest was made, if it
         still has."""
         if self.content_of(values) == content:
             if len(self._kept) >= _LISTS:
-                self._kept = {}
+                self._kept.clear()
             self._kept[content] = digest
 
 

@@ -74,10 +74,17 @@ def test_an_equal_value_of_another_type_is_a_change(before: Any, after: Any) -> 
     assert memo.of(item) is None
 
 
-def test_an_equal_item_is_another_one() -> None:
-    memo, item = ItemMemo(), Item(text="a")
+@pytest.mark.parametrize("length", [1, 10_000])
+def test_an_equal_item_is_known_and_one_of_another_class_is_not(length: int) -> None:
+    memo, item, equal = ItemMemo(), Item(text="a" * length), Item(text="a" * length)
     keep(memo, item)
-    assert memo.of(Item(text="a")) is None
+    look = memo.look(equal)
+    assert look is not None
+    assert memo.alike(look) == memo.of(equal) == DIGEST
+    other = Other(text="a" * length)
+    assert memo.of(other) is None
+    assert (look := memo.look(other)) is not None
+    assert memo.alike(look) is None
 
 
 def test_no_item_is_kept_alive_and_its_id_may_be_used_again() -> None:

@@ -8,6 +8,7 @@ process lives on. Elsewhere it is a write(2). Readers take zeros for nothing (se
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from pathlib import Path
@@ -63,7 +64,7 @@ class Tail:
         try:
             written = os.pwrite(self._fd, data, offset)
             if written != len(data):
-                raise OSError(28, f"only {written} of {len(data)} bytes could be written")
+                raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes could be written")
         except OSError:
             self.whole = self._cut()
             raise
@@ -82,7 +83,7 @@ class Tail:
             if reach > self._end:
                 zeros = bytes(reach - self._end)
                 if os.pwrite(self._fd, zeros, self._end) != len(zeros):
-                    raise OSError(28, "No space left on device")
+                    raise OSError(errno.ENOSPC, "No space left on device")
                 self._end = reach
             self._window, self._base = mmap.mmap(self._fd, _WINDOW_BYTES, offset=base), base
             self._populate()
@@ -98,7 +99,7 @@ class Tail:
         try:
             self._window.madvise(_POPULATE_WRITE)
         except OSError as error:
-            if error.errno != 22:  # an older kernel
+            if error.errno != errno.EINVAL:  # an older kernel
                 raise
 
     def _unmap(self, seconds: float = 0.0) -> None:

@@ -87,7 +87,9 @@ def _log(folder: Folder, store: Store | None) -> dict[str, Any]:
             continue
         header = record.decode(first.type, first.payload) if first is not None else None
         if first is not None and isinstance(header, Segment):
-            processes[header.process_id] = index.writer_state(first.payload, ended)
+            state = index.writer_state(first.payload, ended)
+            if processes.get(header.process_id) != "alive":  # a fork in C writes under its parent's id
+                processes[header.process_id] = state
     for state in processes.values():
         writers[state] += 1
     return {"segments": len(stems), "sealed": sealed, "writers": writers, "damaged": damaged}

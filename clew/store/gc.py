@@ -87,7 +87,7 @@ def collect(store: Store, before_ns: int, *, catch_up: Callable[[], object], dry
 def _units(connection: Connection, folder: Folder, before_ns: int) -> list[Unit]:
     units: dict[bytes, Unit] = {}
     open_ones: set[bytes] = set()
-    states: dict[bytes, str] = {}
+    states: dict[bytes, set[str]] = {}  # a fork in C writes segments of its own under its parent's id
     for row in connection.execute(sa.select(catalog.segment).order_by(catalog.segment.c.id)):
         header = record.decode(RecordType.SEGMENT, row.header)
         assert isinstance(header, Segment)
@@ -96,15 +96,13 @@ def _units(connection: Connection, folder: Folder, before_ns: int) -> list[Unit]
         unit = units.setdefault(header.process_id, Unit(header.process_id))
         unit.segments[row.id] = row.stem
         unit.last_ns = max(unit.last_ns, header.created_ns, _last_ns(connection, row.id))
-        states[header.process_id] = writer.state(header)
+        states.setdefault(header.process_id, set()).add(writer.state(header))
         if row.state != "sealed":
             open_ones.add(header.process_id)
     for process_id, unit in units.items():
-        state = states[process_id]
-        if process_id in open_ones and state != "dead":
-            unit.keep = (
-                "its writer is alive" if state == "alive" else "whether its writer lives cannot be told from here"
-            )
+        if process_id in open_ones and states[process_id] != {"dead"}:
+            alive = "alive" in states[process_id]
+            unit.keep = "its writer is alive" if alive else "whether its writer lives cannot be told from here"
         elif unit.last_ns >= before_ns:
             unit.keep = "younger than the limit"
         else:

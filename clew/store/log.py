@@ -6,6 +6,7 @@ of power; `sync` is for that). A fork opens a new segment. The file is made by t
 
 from __future__ import annotations
 
+import mmap
 import os
 import secrets
 import threading
@@ -26,6 +27,7 @@ from clew.store.tail import Tail
 ROLL_BYTES = 64 << 20  # a segment is closed and a new one begun past this
 LOOK_SECONDS = 1.0
 SEAL_AT_EXIT_BYTES = 16 << 20  # larger ones are sealed by whoever indexes them: exit stays under 0.2 s
+_WIPE_ON_FORK = 18  # MADV_WIPEONFORK, of Linux 4.14
 
 
 class Log:
@@ -43,6 +45,8 @@ class Log:
         self._lock = threading.RLock()
         self._writing = False
         self._interrupting: list[bytes] = []  # what a signal handler or a destructor said in the middle of a write
+        self._closing: bool | None = None  # whether to seal it, where one of those closed it
+        self._here = _mark()
         self._tail: Tail | None = None
         self.stem: Path | None = None  # the segment being written
         self.closed_stems: list[Path] = []  # segments of this process that are complete
@@ -58,6 +62,8 @@ class Log:
         """
         data = b"".join(frames)
         gone = None
+        if not self._here[0]:
+            self._begin_again()
         with self._lock:
             if self._writing:
                 self._interrupting.append(data)
@@ -81,6 +87,8 @@ class Log:
                 self._writing = False
             while self._interrupting:
                 self.append([self._interrupting.pop(0)])
+            if self._closing is not None and not self._interrupting:
+                self.close(seal=self._closing)
         if gone is not None:
             self.removed(gone)
         return offset
@@ -145,12 +153,18 @@ class Log:
     def sync(self) -> None:
         """Make what was appended durable against loss of power."""
         with self._lock:
-            if self._tail is not None:
+            if self._tail is not None and self._here[0]:
                 self._tail.sync()
 
     def close(self, *, seal: bool = True) -> None:
         """End the segment, and seal it if it is small enough to do at once. Appending again begins a new one."""
+        if not self._here[0]:
+            self._begin_again()
         with self._lock:
+            if self._writing:  # called by a signal handler or a destructor: the write that it interrupted does it
+                self._closing = seal
+                return
+            self._closing = None
             stem, size = self.stem, self.size
             self._close_segment()
         if seal and stem is not None and size <= SEAL_AT_EXIT_BYTES:
@@ -161,13 +175,18 @@ class Log:
 
     def _after_fork(self) -> None:
         """In a forked child: its own lock, its own segment. The parent's file is only let go of."""
+        self._begin_again()
+        self._process_id = secrets.token_bytes(16)
+
+    def _begin_again(self) -> None:
+        """A segment of its own for this process: of a fork in C, such as a server's for its workers, no hook tells."""
+        self._here = _mark()
         self._lock = threading.RLock()
-        self._writing, self._interrupting = False, []
+        self._writing, self._interrupting, self._closing = False, [], None
         if self._tail is not None:
             self._tail.let_go()
         self._tail, self.stem = None, None
         self.closed_stems = []
-        self._process_id = secrets.token_bytes(16)
 
     @property
     def process_id(self) -> bytes:
@@ -192,6 +211,17 @@ def blob_frame(domain: int, digest: bytes, data: bytes) -> bytes:
     """A blob, framed: domain, digest, bytes."""
     payload = b"".join((_BYTE[domain], digest, data))
     return _pack(len(payload), crc32(payload, _BLOB_CRC), _BLOB, 1) + payload
+
+
+def _mark() -> bytes | mmap.mmap:
+    """Something whose first byte is 0 in a fork of this process, also in one of which Python knows nothing."""
+    try:
+        mark = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        mark.madvise(_WIPE_ON_FORK)
+    except (AttributeError, OSError):  # not Linux
+        return b"\1"
+    mark[0] = 1
+    return mark
 
 
 _living: weakref.WeakSet[Log] = weakref.WeakSet()

@@ -97,8 +97,8 @@ class SegmentFile:
         return self._size if self.sealed else os.fstat(self._fd).st_size
 
     def ends_at(self, offset: int) -> bool:
-        """Whether no record begins at `offset`, as yet."""
-        return not self.read(offset, FRAME.size).strip(b"\0")
+        """Whether nothing was written at `offset` and after it, as yet."""
+        return _BLANK.startswith(self.read(offset, _PIECE_BYTES))
 
     def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes at a logical offset."""
@@ -135,6 +135,8 @@ class SegmentFile:
         if len(head) < FRAME.size:
             return None
         length, crc, kind, version = FRAME.unpack(head)
+        if length > self.size - offset:
+            return None
         payload = self.read(offset + FRAME.size, length)
         if len(payload) < length or _crc(payload, kind, version) != crc:
             return None
@@ -146,7 +148,7 @@ class SegmentFile:
         """All whole records from `offset`, in order, that begin `before` an offset. Stops at a torn tail; what is
         damaged inside is skipped up to the next whole record, and its offset added to `damaged`."""
         if offset < len(MAGIC):
-            if self.read(0, len(MAGIC)) not in (MAGIC, b""):
+            if not MAGIC.startswith(self.read(0, len(MAGIC)).rstrip(b"\0")):  # cut short: what follows may be whole
                 raise StoreFormatError(f"{self.stem} is not a log segment")
             offset = len(MAGIC)
         unpack, head, size = FRAME.unpack_from, FRAME.size, _PIECE_BYTES

@@ -15,12 +15,14 @@ from pathlib import Path
 from time import monotonic
 
 _WINDOW_BYTES = 128 << 10  # that are mapped at once; less than twice as much of a segment is mapped or zeros
+_FEW_BYTES = 16 << 10  # that are written first: processes that do not live long leave no room behind them
 _LONG_BYTES = _WINDOW_BYTES // 2  # what is longer is written while other threads run
 _SLOW_SECONDS = 0.02  # a copy that takes longer held up every thread of the program:
 _PATIENT_SECONDS = 10.0  # the disk is slow, and those of the next seconds are written
 _MOUNTS = Path("/proc/self/mountinfo")
 _LASTING = frozenset(("ext2", "ext3", "ext4", "ramfs", "tmpfs", "xfs"))
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, of Linux 5.14
+_kept: list[mmap.mmap] = []  # windows that cannot be closed
 
 
 class Tail:
@@ -37,6 +39,8 @@ class Tail:
         self._base = self._reach = 0  # where the window begins and ends
         self._map_at = monotonic() if _is_lasting(path.parent) else float("inf")  # not mapped before then
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        found = os.fstat(self._fd)
+        self._file = found.st_dev, found.st_ino
         try:
             self._write(first)
         except OSError:
@@ -61,21 +65,29 @@ class Tail:
 
     def _write(self, data: bytes) -> int:
         offset = self.size
+        end = offset + len(data)
+        self._claim()
         try:
             written = os.pwrite(self._fd, data, offset)
             if written != len(data):
                 raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes could be written")
+            self.size = end
         except OSError:
             self.whole = self._cut()
             raise
-        self.size = offset + written
-        self._end = max(self._end, self.size)
+        except BaseException:  # a signal handler's: it stands there, and a reader may have seen it
+            self.size = end
+            raise
+        finally:
+            if self._end < self.size:  # and no `max`: before a call a signal handler may raise
+                self._end = self.size
         return offset
 
     def _map(self, end: int, now: float) -> bool:
         """Move the window so that it reaches from `size` past `end`; False where that cannot or need not be."""
-        if end - self.size > _LONG_BYTES or now < self._map_at:
+        if end <= _FEW_BYTES or end - self.size > _LONG_BYTES or now < self._map_at:
             return False
+        self._claim()
         self._unmap()
         base = self.size - self.size % mmap.ALLOCATIONGRANULARITY
         reach = base + _WINDOW_BYTES
@@ -87,7 +99,7 @@ class Tail:
                 self._end = reach
             self._window, self._base = mmap.mmap(self._fd, _WINDOW_BYTES, offset=base), base
             self._populate()
-        except OSError:
+        except (OSError, ValueError):  # ValueError: somebody cut it meanwhile
             self._cut()  # there may be space for a record, if not for so many zeros
             return False
         self._reach = reach
@@ -104,15 +116,19 @@ class Tail:
 
     def _unmap(self, seconds: float = 0.0) -> None:
         """Let go of the window, and have no other for some seconds."""
-        if self._window is not None:
-            self._window.close()
-        self._window, self._reach = None, 0
+        window, self._window, self._reach = self._window, None, 0
+        if window is not None and self._is_ours():
+            window.close()
+        elif window is not None:
+            _kept.append(window)  # with it a descriptor would be closed that is somebody else's by now
         self._map_at = max(self._map_at, monotonic() + seconds)
 
     def _cut(self) -> bool:
         """Take back what is after `size`, zeros or half a record; False if that cannot be."""
         self._unmap(_PATIENT_SECONDS)
         self._end = self.size
+        if not self._is_ours():
+            return False
         try:
             os.ftruncate(self._fd, self.size)
         except OSError:
@@ -120,7 +136,9 @@ class Tail:
         return True
 
     def look(self) -> bool:
-        """Whether the file is still there. Also whether its pages are, and lets go of them if not; made once a second."""
+        """Whether the file is still there, and ours. Lets go of pages that are not; made once a second."""
+        if not self._is_ours():
+            return False
         found = os.fstat(self._fd)
         if found.st_size < self._end:  # somebody cut the file: a copy into a page that is gone would end the process
             self._unmap(_PATIENT_SECONDS)
@@ -128,6 +146,7 @@ class Tail:
         elif self._window is not None:
             try:
                 self._populate()
+                os.utime(self._fd)  # a copy leaves the file's time as it is, and backups go by it
             except OSError:
                 self._unmap(_PATIENT_SECONDS)
         return found.st_nlink > 0
@@ -144,10 +163,25 @@ class Tail:
 
     def let_go(self) -> None:
         """Close it as it stands: after a fork, the parent goes on with it."""
+        ours = self._is_ours()
         self._unmap()
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
+        fd, self._fd = self._fd, -1
+        if ours and fd >= 0:
+            os.close(fd)
+
+    def _claim(self) -> None:
+        """OSError where the descriptor is not the file's any more."""
+        if not self._is_ours():
+            self.whole = False
+            raise OSError(errno.EBADF, "Bad file descriptor")
+
+    def _is_ours(self) -> bool:
+        """Whether the descriptor is still the file's: a program that becomes a daemon closes all, and opens others."""
+        try:
+            found = os.fstat(self._fd)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._file
 
 
 def _is_lasting(folder: Path) -> bool:

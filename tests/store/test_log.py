@@ -154,6 +154,68 @@ def test_a_fork_opens_a_segment_of_its_own_and_both_go_on(tmp_path: Path) -> Non
     assert sorted(numbers(tmp_path).values()) == [[1, 2, 3], [10, 11]]
 
 
+@pytest.mark.parametrize("end", ["os._exit(0)", "log.close(); os._exit(0)"])
+def test_a_fork_of_which_python_knows_nothing_opens_a_segment_of_its_own(tmp_path: Path, end: str) -> None:
+    """Servers that load a program and fork in C do so."""
+    said = program(
+        f"""
+        import ctypes, time
+        log.append_record(entry(0))
+        child = ctypes.PyDLL(None).fork()
+        first = 100 if child == 0 else 1000
+        for number in range(first, first + 300):
+            log.append_record(entry(number))
+            time.sleep(0.0005)
+        if child == 0:
+            {end}
+        os.waitpid(child, 0)
+        for number in range(1300, 1400):
+            log.append_record(entry(number))
+        print(log.close())
+        """,
+        tmp_path,
+    )
+    assert said == "None\n"
+    assert sorted(numbers(tmp_path).values()) == [[0, *range(1000, 1400)], [*range(100, 400)]]
+
+
+def test_a_program_that_closes_every_descriptor_goes_on_in_a_new_segment(tmp_path: Path) -> None:
+    program(
+        """
+        from clew.store import log as logs
+        logs.LOOK_SECONDS = 0.0
+        log.append_record(entry(0))
+        os.closerange(3, 200)
+        for number in range(1, 300):
+            log.append_record(entry(number))
+        log.close()
+        """,
+        tmp_path,
+    )
+    assert list(numbers(tmp_path).values()) == [[0], [*range(1, 300)]]
+
+
+def test_a_log_closed_in_the_middle_of_a_write_closes_after_it(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.pwrite
+
+    def interrupted(fd: int, data: bytes, offset: int) -> int:
+        monkeypatch.setattr(os, "pwrite", write)
+        log.close(seal=False)
+        for number in (3, 4):
+            log.append_record(entry(number))
+        return write(fd, data, offset)
+
+    log.append_record(entry(1))
+    monkeypatch.setattr(os, "pwrite", interrupted)
+    log.append_record(entry(2))
+    assert log.stem is None
+    log.append_record(entry(5))
+    log.close()
+    assert list(numbers(tmp_path).values()) == [[1, 2, 3, 4], [5]]
+
+
 def test_a_killed_writer_leaves_what_it_appended_and_reads_as_dead(tmp_path: Path) -> None:
     process = subprocess.run(
         [

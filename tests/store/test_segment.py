@@ -221,3 +221,44 @@ def test_garbage_behind_whole_records_is_never_read_as_one(
     with (tmp_path / "s.log").open("ab") as file:
         file.write(garbage)
     assert payloads(tmp_path / "s") == contents
+
+
+@pytest.mark.parametrize("content", [b"", b"clew", bytes(5), bytes(100_000), segment.MAGIC, segment.MAGIC + bytes(9)])
+def test_a_file_that_was_only_begun_holds_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "s.log").write_bytes(content)
+    file = SegmentFile(tmp_path / "s")
+    assert list(file.frames()) == []
+    assert file.ends_at(len(segment.MAGIC))
+    file.close()
+
+
+def test_records_after_a_gap_are_found(tmp_path: Path) -> None:
+    first, second = (segment.frame_bytes(RecordType.BLOB, bytes((number,)) * 100) for number in (1, 2))
+    head = segment.MAGIC + first
+    (tmp_path / "s.log").write_bytes(head + bytes(5000))
+    file = SegmentFile(tmp_path / "s")
+    assert [frame.offset for frame in file.frames()] == [8]
+    assert file.ends_at(len(head))
+    (tmp_path / "s.log").write_bytes(head + bytes(5000) + second)
+    assert not file.ends_at(len(head))
+    damaged: list[int] = []
+    assert [frame.offset for frame in file.frames(0, damaged)] == [8, len(head) + 5000]
+    assert damaged == [len(head)]
+    file.close()
+
+
+def test_a_damaged_length_makes_nobody_read_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = segment.frame_bytes(RecordType.BLOB, b"x" * 100)
+    bad = b"\xff\xff\xff\xff" + frame[4:]
+    (tmp_path / "s.log").write_bytes(segment.MAGIC + bad + frame + bytes(5000))
+    file = SegmentFile(tmp_path / "s")
+    pread, asked = os.pread, list[int]()
+
+    def noted(fd: int, length: int, offset: int) -> bytes:
+        asked.append(length)
+        return pread(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", noted)
+    assert [one.offset for one in file.frames()] == [8 + len(bad)]
+    assert max(asked) <= 1 << 20
+    file.close()

@@ -18,6 +18,11 @@ from clew.store.tail import Tail
 FIRST = b"clewlog1 first"
 
 
+@pytest.fixture(autouse=True)
+def room_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "_FEW_BYTES", 0)
+
+
 @pytest.fixture(params=["mapped", "written"])
 def made(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tail:
     if request.param == "written":
@@ -47,6 +52,17 @@ def test_what_was_appended_is_in_the_file_at_once_and_only_zeros_after_it(made: 
     made.close()
     made.close()
     assert path.read_bytes() == wanted
+
+
+def test_a_short_lived_process_leaves_no_room_behind_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "_FEW_BYTES", 5000)
+    made = Tail(tmp_path / "s.log", FIRST)
+    for _ in range(4):
+        made.append(b"x" * 1000, time.monotonic())
+        assert (tmp_path / "s.log").stat().st_size == made.size
+    made.append(b"x" * 1000, time.monotonic())
+    assert (made._window is not None) is tail._is_lasting(tmp_path)
+    made.close()
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 300_000)), max_size=30))
@@ -116,6 +132,50 @@ def test_half_a_record_that_cannot_be_taken_back_is_told(tmp_path: Path, monkeyp
         made.append(b"x", time.monotonic())
     assert not made.whole
     made.close()
+
+
+def test_what_a_signal_handler_interrupts_stands(made: Tail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.pwrite
+
+    def interrupted(fd: int, data: bytes, offset: int) -> int:
+        write(fd, data, offset)
+        raise KeyboardInterrupt
+
+    long = b"a" * tail._WINDOW_BYTES
+    monkeypatch.setattr(os, "pwrite", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        made.append(long, time.monotonic())
+    monkeypatch.setattr(os, "pwrite", write)
+    assert made.append(b"b", time.monotonic()) == len(FIRST) + len(long)  # a reader may have seen it
+    made.close()
+    assert (tmp_path / "s.log").read_bytes() == FIRST + long + b"b"
+
+
+def test_a_descriptor_that_is_somebody_elses_by_now_is_left_alone(made: Tail, tmp_path: Path) -> None:
+    """A program that becomes a daemon closes all that are open."""
+    made.append(b"a" * 1000, time.monotonic())
+    theirs = os.open(tmp_path / "theirs", os.O_RDWR | os.O_CREAT)
+    os.write(theirs, b"precious" * 20_000)
+    os.dup2(theirs, made._fd)
+    assert not made.look()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        made.append(b"b" * tail._WINDOW_BYTES, time.monotonic())
+    assert not made.whole
+    fd = made._fd
+    made.close()
+    assert (tmp_path / "theirs").read_bytes() == b"precious" * 20_000
+    assert os.fstat(fd).st_ino == os.fstat(theirs).st_ino
+    os.close(theirs)
+    os.close(fd)
+
+
+def test_a_file_that_was_written_looks_like_it(mapped: Tail, tmp_path: Path) -> None:
+    mapped.append(b"a", time.monotonic())
+    os.utime(tmp_path / "s.log", (0, 0))
+    mapped.append(b"b", time.monotonic())
+    assert mapped.look()
+    assert (tmp_path / "s.log").stat().st_mtime > time.time() - 60
+    mapped.close()
 
 
 def cut(path: Path) -> None:

@@ -23,8 +23,9 @@ _CHUNK = 500
 def _statement(relations: tuple[int, ...], forwards: bool) -> sa.Select[tuple[int]]:
     edge = catalog.edge
     here, there = (edge.c.dst, edge.c.src) if forwards else (edge.c.src, edge.c.dst)
-    # `+ 0` keeps SQLite from one seek for each relation: half the time on a million edges
-    walked = (edge.c.relation + 0).in_(relations)
+    # one bit for each relation: with `IN`, SQLite makes one seek for each, twice the time on a million edges
+    bits = sa.literal(sum(1 << relation for relation in relations), sa.BigInteger)
+    walked = bits.bitwise_rshift(edge.c.relation).bitwise_and(1) != 0
     first = sa.select(there.label("id")).where(here.in_(sa.bindparam("seeds", expanding=True)), walked)
     reach = first.cte("reach", recursive=True)
     step = sa.select(there).select_from(edge.join(reach, here == reach.c.id)).where(walked)
@@ -42,8 +43,8 @@ def closure(
         part = [seed for seed in todo[start : start + _CHUNK] if seed not in reached]
         if part:
             reached.update(part)
-            found: Any = connection.execute(statement, {"seeds": part})
-            reached.update(row[0] for row in found)
+            found: Any = connection.execute(statement, {"seeds": part}).scalars()
+            reached.update(found)
     return reached
 
 

@@ -28,7 +28,8 @@ LIMIT = 1000
 def impact(of: Any, *, store: StoreLike = None, limit: int = LIMIT, after: str | None = None) -> Lineage:
     """What an artifact touched: documents and indexes made from it, and the answers (runs) that used it.
 
-    `of` is anything `why` takes: a dataset version, a row, a digest, a file. The newest `limit` answers are given; where
+    `of` is anything `why` takes: a dataset version, a row (`dataset/NAME@N[POSITION]`, or in brackets a text that it alone
+    holds, such as its id), a digest, a file. The newest `limit` answers are given; where
     there are more, `complete` is False and `next` is the cursor to pass as `after`.
     """
     if limit < 1:

@@ -14,7 +14,8 @@ from clew.store import catalog
 from clew.store.digest import DigestStream, Domain, text_digest
 from clew.store.errors import Ambiguous, NotFound
 
-_ROW = re.compile(r"(?P<name>.+)\[(?P<position>\d+)\]")
+_ROW = re.compile(r"(?P<name>[^\[]+)\[(?P<row>.+)\]")
+_FEW = 8  # rows that are named
 
 
 class Target(NamedTuple):
@@ -58,17 +59,25 @@ def _ref(connection: Connection, text: str) -> Target | None:
         node = connection.execute(sa.select(catalog.node.c.id).where(catalog.node.c.key == digest)).scalar()
         if node is None:
             continue
-        if row is None:
-            return Target("node", node)
-        member = connection.execute(
-            sa.select(catalog.member.c.node).where(
-                catalog.member.c.container == node, catalog.member.c.position == int(row["position"])
-            )
-        ).scalar()
-        if member is not None:
-            return Target("node", member)
-        raise NotFound(f"{name} has no row {row['position']}")
+        return Target("node", node if row is None else _row(connection, node, name, row["row"]))
     return None
+
+
+def _row(connection: Connection, dataset: int, name: str, row: str) -> int:
+    """A row of a dataset, by its position or by a text that stands in it alone, such as its id."""
+    member, leaf = catalog.member, catalog.leaf
+    rows = sa.select(member.c.node, member.c.position).where(member.c.container == dataset)
+    if row.isdecimal() and row.isascii():
+        rows = rows.where(member.c.position == int(row))
+    else:
+        rows = rows.join(leaf, leaf.c.node == member.c.node).where(leaf.c.text == bytes(text_digest(row)))
+    found: dict[int, int] = {one[0]: one[1] for one in connection.execute(rows.limit(_FEW))}
+    if len(found) > 1:
+        fits = ", ".join(f"{name}[{position}]" for position in sorted(found.values()))
+        raise Ambiguous(f"{row!r} stands in several rows: {fits}{' and more' if len(found) == _FEW else ''}")
+    if not found:
+        raise NotFound(f"{name} has no row {row}")
+    return next(iter(found))
 
 
 def _hex(connection: Connection, text: str) -> Target | None:

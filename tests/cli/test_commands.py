@@ -90,6 +90,31 @@ def test_impact_leads_from_a_row_to_the_answer_that_used_it(store: Path) -> None
     assert run in told("impact", "dataset/handbook@1[3]", store=store)
 
 
+def test_a_row_goes_by_its_position_or_by_a_text_that_it_alone_holds(store: Path) -> None:
+    wanted = asked("impact", "dataset/handbook@1[3]", store=store)
+    for name in ("dataset/handbook@1[r3]", "handbook[r3]", "dataset/handbook[3]"):
+        assert asked("impact", name, store=store)["nodes"].keys() == wanted["nodes"].keys()
+    for name in ("dataset/handbook[r4]", "dataset/handbook[4]", "dataset/handbook[\u0664]"):
+        finished = clew("impact", name, "--store", str(store))
+        assert finished.returncode == 1
+        assert "dataset/handbook has no row" in finished.stderr
+
+
+def test_a_text_of_several_rows_names_none(tmp_path: Path) -> None:
+    code = """
+import clew
+clew.init("p", store=STORE)
+clew.dataset("d", [{"id": f"r{n}", "topic": "x" if n < 2 else "y"} for n in range(20)])
+clew.shutdown()
+"""
+    store = tmp_path / "store"
+    assert bed.program(f"STORE = {str(store)!r}" + code, store).returncode == 0
+    told = {text: clew("impact", f"d[{text}]", "--store", str(store)).stderr for text in ("x", "y")}
+    assert "'x' stands in several rows: d[0], d[1]" in told["x"]
+    assert "d[2]" in told["y"]
+    assert "and more" in told["y"]
+
+
 def test_impact_goes_on_where_a_page_ended(store: Path) -> None:
     first = asked("impact", "dataset/handbook@1", "--limit", "1", store=store)
     assert first["complete"] is False

@@ -148,9 +148,7 @@ class ListMemo:
     def __init__(self, items: ItemMemo) -> None:
         self._items = items
         self._kept: dict[ListContent, bytes] = {}
-        self.of: Callable[[ListContent], bytes | None] = (
-            self._kept.get
-        )  # the digest of lists of a content, if it is known
+        self.of: Callable[[ListContent], bytes | None] = self._kept.get  # the digest of lists of this content, or None
 
     def content_of(self, values: list[Any]) -> ListContent | None:
         """What a list is: the items' classes and fields. None where it holds anything else, or much."""

@@ -70,6 +70,7 @@ class Rows:
         self.connection: Connection | None = None
         self.muted = False  # while a run is read again, whose edges are in the catalog already
         self._absent: set[bytes] = set()  # spans that the catalog does not have
+        self._unknown: set[bytes] = set()  # nodes that it does not have
         self._said: set[tuple[int, str | None, bytes | None]] = set()  # names and facts that nodes in it were given
         self._clear()
 
@@ -93,6 +94,10 @@ class Rows:
         """Start a transaction's rows; returns whether somebody else indexed since, so that memory must be dropped."""
         self.connection = connection
         self._clear()
+        self._unknown = set()
+        if len(self._nodes) > _REMEMBERED:  # here, and not amid a transaction: the catalog has all of them
+            self._nodes = {}
+            self._lost_nodes = True
         setting = catalog.setting
         held = connection.execute(sa.select(setting.c.value).where(setting.c.name == "indexer")).scalar()
         if held == self._token:
@@ -153,10 +158,23 @@ class Rows:
         return number
 
     def _surely_new(self, key: bytes) -> bool:
-        """Whether a value's key belongs to a span or run that this indexer numbered itself: then it is in memory."""
-        if self._lost_nodes or len(key) == 32:
+        """Whether the catalog does not have it: it is a digest that `know_nodes` did not find, or the key of a value of a
+        span or run that this indexer numbered itself, which would be in memory."""
+        if len(key) == 32:
+            return key in self._unknown
+        if self._lost_nodes:
             return False
         return key >= (self._own_outputs if key[:1] == _OUTPUT else self._own_met)
+
+    def know_nodes(self, digests: Iterable[bytes]) -> None:
+        """Look up many nodes at once, before they are asked for one by one."""
+        missing = {bytes(digest) for digest in digests if digest not in self._nodes}
+        assert self.connection is not None
+        node = catalog.node.c
+        for key, number in catalog.matching(self.connection, (node.key, node.id), node.key, missing):
+            self._remember(key, number)
+            missing.discard(bytes(key))
+        self._unknown |= missing
 
     def find_span(self, key: bytes) -> int | None:
         """The span with this key (trace id + span id), if there is one. Reads the catalog only after `know_spans`
@@ -180,9 +198,6 @@ class Rows:
             self._absent.discard(trace + name)
 
     def _remember(self, key: bytes, number: int) -> int:
-        if len(self._nodes) > _REMEMBERED:
-            self._nodes.clear()
-            self._lost_nodes = True
         self._nodes[bytes(key)] = number
         return number
 

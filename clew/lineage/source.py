@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from clew.lineage.scope import RunScope
 
 MINIMUM = 32
+_AHEAD = 1024  # rows that are looked up at once
 Reader = Callable[[bytes], Any]
 
 
@@ -118,6 +119,8 @@ class Sources:
         leaves = self._leaves(record)
         digests = self._row_digests(record.digest)
         for position, digest in enumerate(digests):
+            if position % _AHEAD == 0:
+                self._expect(digests[position : position + _AHEAD], content=leaves is None)
             row, fresh = rows.node(digest, GLOBAL, "row", domain=int(VALUE))
             if new:
                 rows.members.append((node, position, row))
@@ -131,6 +134,12 @@ class Sources:
                 )
                 rows.leaves.update((bytes(text), row) for text in texts)
         (scope.process or scope).datasets.append(Dataset(record.name, members, key, digests))
+
+    def _expect(self, digests: list[bytes], *, content: bool) -> None:
+        """Look up many rows at once, before they are asked for one by one."""
+        self.rows.know_nodes(digests)
+        if content and self.rows.connection is not None:
+            self.store.gather(digests, self.rows.connection)
 
     def _row_digests(self, root: bytes) -> list[bytes]:
         pages = self.store.blob(root, self.rows.connection)[1]
@@ -231,6 +240,7 @@ class Sources:
     def derivation(self, scope: RunScope, record: Derivation) -> None:
         """Item-to-item lineage that was declared."""
         relation = Relation.PART if record.relation == "part_of" else Relation.DERIVED
+        self.rows.know_nodes([name for effect, cause, _, _ in record.pairs for name in (effect, cause)])
         for effect, cause, start, end in record.pairs:
             src, _ = self.rows.node(effect, GLOBAL, record.from_kind)
             dst, _ = self.rows.node(cause, GLOBAL, record.to_kind)

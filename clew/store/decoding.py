@@ -80,6 +80,13 @@ def decode(data: bytes, resolve: Callable[[Code, Digest], Any] = Reference) -> A
     return unpack(data)
 
 
+def parts(data: bytes) -> list[Digest]:
+    """The parts of a value that are stored under their own digests."""
+    found: list[Digest] = []
+    decode(data, lambda _, part: found.append(part))
+    return found
+
+
 def legible(number: int) -> int | str:
     """`number`, in hexadecimal where it has more digits than Python prints (`sys.set_int_max_str_digits`)."""
     try:

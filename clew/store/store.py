@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import threading
 from collections import OrderedDict
@@ -24,6 +25,8 @@ from clew.store.tensor import tensor_parts
 
 CATALOG = "CLEW_CATALOG"
 _CACHE_BYTES = 16 << 20
+_PLACE = (catalog.blob.c.digest, catalog.blob.c.segment, catalog.blob.c.offset)
+_by_place = operator.itemgetter(1, 2)
 _DOMAIN = {
     Code.TEXT: Domain.TEXT,
     Code.ITEM: Domain.VALUE,
@@ -90,6 +93,23 @@ class Store:
                     self._cached += len(data)
             while self._cached > _CACHE_BYTES and len(self._cache) > 1:
                 self._cached -= len(self._cache.popitem(last=False)[1][1])
+
+    def gather(self, names: Iterable[bytes], connection: Connection) -> None:
+        """Have values and their parts at hand that are about to be asked for one by one: many are looked up at once. Of
+        what is not there, or damaged, `value` will tell."""
+        wanted = set(names)
+        while wanted:
+            with self._lock:
+                wanted.difference_update(self._cache)
+            found: list[tuple[bytes, Domain, bytes]] = []
+            places = catalog.matching(connection, _PLACE, catalog.blob.c.digest, wanted)
+            for name, segment, offset in sorted(places, key=_by_place):
+                with contextlib.suppress(CorruptBlob, NotFound):
+                    payload = self.record(segment, offset, RecordType.BLOB, connection)
+                    domain, data = Domain(payload[0]), payload[33:]
+                    found.append((name, domain, blob.verified(Digest(name), domain, data)))
+            self.remember(found)
+            wanted = {part for _, domain, data in found if domain is Domain.VALUE for part in decoding.parts(data)}
 
     def _load(self, name: Digest, connection: Connection | None) -> tuple[Domain, bytes]:
         query = sa.select(catalog.blob.c.segment, catalog.blob.c.offset).where(catalog.blob.c.digest == bytes(name))

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 from langchain_core.documents import Document
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 import clew
+from clew.lineage import index
+from clew.store.folder import Folder
 from tests.lineage.lineage_bed import (
     QUESTION,
     Given,
@@ -125,3 +129,30 @@ def test_rows_declared_by_one_process_are_reached_from_another_without_an_id(tmp
     assert used(lineage) == ["h1"]
     assert rows_of(lineage, "considered") == ["h0", "h2"]
     assert {node.kind for node in lineage.find()} >= {"code", "environment"}
+
+
+def test_what_a_process_declared_is_looked_up_many_at_once(tmp_path: Path) -> None:
+    """An indexer that has seen nothing of a process reads its dataset, and what was made of it, again."""
+    count = 3000
+    said: list[str] = []
+
+    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        said.append(statement)
+
+    with traced(tmp_path) as path:
+        body = "What this row says is long enough to be a text of its own, and is told by its number. " * 4
+        numbers = [{"id": f"h{number}", "text": f"{number} {body}"} for number in range(count)]
+        declared = clew.dataset("numbers", numbers)
+        made = [one.to_langchain() for one in declared.documents(text=lambda row: str(row["text"]).upper())]
+        with clew.open(path) as opened:
+            assert opened.runs() == []  # it is indexed
+        index.forget(Folder(path))
+        event.listen(Engine, "before_cursor_execute", note)
+        try:
+            agent(Given(found=made[5:6])).invoke({"question": QUESTION})
+            lineage = clew.why()
+        finally:
+            event.remove(Engine, "before_cursor_execute", note)
+    assert used(lineage) == ["h5"]
+    assert any("FROM blob" in one for one in said)
+    assert len(said) < count / 5

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import sqlalchemy as sa
 
+from clew.lineage import rows as module
 from clew.lineage.rows import Rows
 from clew.store import catalog
 from clew.store.catalog import Evidence, Relation, Scope
@@ -107,3 +108,45 @@ def test_an_edge_says_where_in_both_texts(store: Store) -> None:
         (1, 2, Relation.CONTAINS, 0, 9, Evidence.CONTAINED, 4, 13, None),
         (1, 3, Relation.CANDIDATE, 9, 12, Evidence.CONTENT, None, None, None),
     ]
+
+
+def name_of(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+def made(*numbers: int) -> Say:
+    def say(rows: Rows) -> None:
+        for number in numbers:
+            rows.node(name_of(number), Scope.GLOBAL, "row")
+
+    return say
+
+
+def looked_up(*numbers: int) -> Say:
+    return lambda rows: rows.know_nodes(map(name_of, numbers))
+
+
+def keys(store: Store) -> list[int]:
+    with store.read() as connection:
+        return [int.from_bytes(key, "big") for key in connection.execute(sa.select(catalog.node.c.key)).scalars()]
+
+
+@pytest.mark.parametrize("remembered", [0, 2, 1000])
+def test_a_node_has_one_row_however_little_is_remembered(
+    store: Store, monkeypatch: pytest.MonkeyPatch, remembered: int
+) -> None:
+    monkeypatch.setattr(module, "_REMEMBERED", remembered)
+    one, other = Rows(), Rows()
+    written(store, one, made(1, 2, 3, 1, 2, 3))
+    written(store, one, looked_up(1, 4), made(1, 4, 2, 4))
+    written(store, other, looked_up(1, 2, 3, 4, 5), made(5, 4, 3, 5))
+    written(store, one, looked_up(5, 6), made(5, 6, 6))
+    written(store, one, made(1, 5, 6, 7))
+    assert sorted(keys(store)) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_failed_transaction_made_no_node(store: Store) -> None:
+    rows = Rows()
+    written(store, rows, looked_up(1), made(1), then=lambda _: 1 // 0)
+    written(store, rows, looked_up(1), made(1))
+    assert keys(store) == [1]

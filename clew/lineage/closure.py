@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
@@ -24,8 +24,8 @@ def _statement(relations: tuple[int, ...], forwards: bool) -> sa.Select[tuple[in
     edge = catalog.edge
     here, there = (edge.c.dst, edge.c.src) if forwards else (edge.c.src, edge.c.dst)
     # one bit for each relation: with `IN`, SQLite makes one seek for each, twice the time on a million edges
-    bits = sa.literal(sum(1 << relation for relation in relations), sa.BigInteger)
-    walked = bits.bitwise_rshift(edge.c.relation).bitwise_and(1) != 0
+    bits = sum(1 << relation for relation in relations)
+    walked = sa.literal_column(f"(({bits} >> edge.relation) & 1)", sa.Integer) != sa.literal_column("0")
     first = sa.select(there.label("id")).where(here.in_(sa.bindparam("seeds", expanding=True)), walked)
     reach = first.cte("reach", recursive=True)
     step = sa.select(there).select_from(edge.join(reach, here == reach.c.id)).where(walked)
@@ -43,8 +43,7 @@ def closure(
         part = [seed for seed in todo[start : start + _CHUNK] if seed not in reached]
         if part:
             reached.update(part)
-            found: Any = connection.execute(statement, {"seeds": part}).scalars()
-            reached.update(found)
+            reached.update(found for (found,) in catalog.selecting(connection, statement, "seeds", part))
     return reached
 
 

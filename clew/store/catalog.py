@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -279,26 +279,40 @@ def insert(
 
 
 @lru_cache(maxsize=256)  # each open store has a dialect of its own
-def _matching_sql(
-    columns: tuple[sa.Column[Any], ...], key: sa.Column[Any], dialect: Dialect, count: int
+def _selecting_sql(
+    statement: sa.Select[Any], dialect: Dialect, name: str, count: int
 ) -> tuple[str, tuple[str, ...] | None]:
-    """The statement for so many keys, and their names where the driver does not count them."""
-    statement = sa.select(*columns).where(key.in_(sa.bindparam("keys", expanding=True)))
+    """The statement for so many values, and their names where the driver does not count them."""
     compiled = statement.compile(dialect=dialect)
     assert isinstance(compiled, SQLCompiler)
-    expanded = compiled.construct_expanded_state({"keys": [b""] * count})
+    expanded = compiled.construct_expanded_state({name: [0] * count})
     return expanded.statement, None if compiled.positional else tuple(expanded.parameters)
+
+
+def selecting(
+    connection: Connection, statement: sa.Select[Any], name: str, values: Sequence[Any]
+) -> Sequence[Sequence[Any]]:
+    """The rows of a statement with these values, one at least, for its only parameter, an expanding one; through the
+    driver, as the rows come from it. The same statement object each time."""
+    count = 1 << (len(values) - 1).bit_length()  # few texts serve any number of values
+    filled = [*values, *[values[-1]] * (count - len(values))]
+    sql, names = _selecting_sql(statement, connection.dialect, name, count)
+    given: Any = tuple(filled) if names is None else dict(zip(names, filled, strict=True))
+    result = connection.exec_driver_sql(sql, given)
+    rows: Sequence[Sequence[Any]] = result.cursor.fetchall()
+    result.close()
+    return rows
+
+
+@cache
+def _matching(columns: tuple[sa.Column[Any], ...], key: sa.Column[Any]) -> sa.Select[Any]:
+    return sa.select(*columns).where(key.in_(sa.bindparam("keys", expanding=True)))
 
 
 def matching(
     connection: Connection, columns: tuple[sa.Column[Any], ...], key: sa.Column[Any], keys: Iterable[bytes]
 ) -> Iterator[Sequence[Any]]:
-    """These columns of the rows whose `key` is one of `keys`, looked up through the driver, many at once."""
+    """These columns of the rows whose `key` is one of `keys`, looked up many at once."""
     values = [bound(one) for one in keys]
     for start in range(0, len(values), _KEYS):
-        part = values[start : start + _KEYS]
-        count = 1 << (len(part) - 1).bit_length()  # few statements serve any number of keys
-        part += part[-1:] * (count - len(part))
-        sql, names = _matching_sql(columns, key, connection.dialect, count)
-        given: Any = tuple(part) if names is None else dict(zip(names, part, strict=True))
-        yield from connection.exec_driver_sql(sql, given)
+        yield from selecting(connection, _matching(columns, key), "keys", values[start : start + _KEYS])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from sqlalchemy.dialects import postgresql as postgresql_dialect
 
 import clew
 from clew.lineage import index, rebuild
-from clew.lineage.closure import closure, edges_from, edges_to
+from clew.lineage.closure import _statement, closure, edges_from, edges_to
 from clew.lineage.index import Indexer
 from clew.lineage.reader import Reader
 from clew.store import backend, catalog, migrations, segment
@@ -380,7 +381,7 @@ def test_the_main_job_runs_on_every_backend(traced: Tracer, catalog_url: str | N
 
 
 def test_every_statement_compiles_for_postgresql(tracer: Tracer) -> None:
-    """Those of the main job, caught as they are executed, and the inserts, which go to the driver as text."""
+    """Those of the main job, caught as they are executed, and what goes to the driver as text."""
     statements: list[sa.ClauseElement] = []
     store, _ = index.shared(tracer.folder)
     sa.event.listen(store.engine, "before_execute", lambda _, statement, *rest: statements.append(statement))
@@ -393,11 +394,14 @@ def test_every_statement_compiles_for_postgresql(tracer: Tracer) -> None:
     compiled = {str(statement.compile(dialect=POSTGRESQL)) for statement in statements}
     assert len(compiled) > 25
     assert not [sql for sql in compiled if "GLOB" in sql.split() or "rowid" in sql]
-    run_id = catalog.run.c.run_id
-    for keys in (1, 512):
-        sql, names = catalog._matching_sql((run_id, catalog.run.c.id), run_id, POSTGRESQL, keys)
-        assert names is not None
-        assert [sql.count(f"%({name})s") for name in names] == [1] * keys
+    run = catalog.run.c
+    selects = {"keys": catalog._matching((run.run_id, run.id), run.run_id)}
+    for forwards, values in itertools.product((True, False), (1, 512)):
+        selects["seeds"] = _statement(tuple(Relation), forwards)
+        for name, select in selects.items():
+            sql, names = catalog._selecting_sql(select, POSTGRESQL, name, values)
+            assert names is not None
+            assert [sql.count(f"%({one})s") for one in names] == [1] * values
     for table in catalog.metadata.sorted_tables:
         assert "ON CONFLICT DO NOTHING" in catalog._insert_sql(table, POSTGRESQL, tuple(table.c.keys()), True)[0]
         sa.schema.CreateTable(table).compile(dialect=POSTGRESQL)

@@ -316,7 +316,7 @@ class Batch:
             if cls is list and len(one) == 3:
                 role, kind, value = one
                 if role in innocent:
-                    found.append(Slot(role, kind, _CHAIN_NUMBER, self.chain(value)))
+                    found.append(Slot(role, kind, _CHAIN_NUMBER, self.chain(value) if value else _EMPTY))
                     continue
             elif (cls is str or cls is Constant) and len(one) < 5:
                 found.append(known.get(one) or self._new_slot(one))

@@ -246,7 +246,7 @@ class Provider(sdk.TracerProvider):
 
     def light_span(self, name: str, parent: trace.Span) -> LightSpan | None:
         """A span of clew's own under `parent`, while nobody reads spans; None where somebody does."""
-        if (watch := self.watch) is not None:
+        if type(parent) is not LightSpan and (watch := self.watch) is not None:  # amid a run, the setter tells
             watch()
         return LightSpan(name, parent) if self.user is None and not self._has_added else None
 

@@ -116,7 +116,8 @@ class LangChainObserver(BaseCallbackHandler):
         if span is None:
             return
         try:
-            _late_inputs(span, kwargs)
+            if "late" in span.facts:
+                _late_inputs(span, kwargs)
             generated = self._generated(span, outputs)
             answer = self.answer(span, generated) if span.opens else None
             status = self.status(span, None)
@@ -130,7 +131,8 @@ class LangChainObserver(BaseCallbackHandler):
         span = open_runs.remove(run_id)
         if span is not None:
             try:
-                _late_inputs(span, kwargs)
+                if "late" in span.facts:
+                    _late_inputs(span, kwargs)
             except Exception as fault:
                 span.tracer.faults.add("LangChain on_chain_error", fault)
             self._failed(span, error)
@@ -396,8 +398,7 @@ def _tool(name: str, description: str | None) -> Constant:
 
 
 def _late_inputs(span: OpenSpan, told: dict[str, Any]) -> None:
-    if "late" in span.facts:
-        span.use(*payload.slots(told.get("inputs", span.facts["late"]), "input"))
+    span.use(*payload.slots(told.get("inputs", span.facts["late"]), "input"))
 
 
 def _first_chunk(span: OpenSpan, attributes: dict[str, Any]) -> None:

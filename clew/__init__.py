@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from clew.lineage.impact import impact as impact
     from clew.lineage.reader import open_store as open  # noqa: A004, F401 - the name users type: clew.open
     from clew.lineage.why import why as why
+    from clew.replay.effect import effect as effect
+    from clew.replay.settings import Cache as Cache
+    from clew.replay.settings import caching as caching
     from clew.tracer.artifact import artifact as artifact
     from clew.tracer.dataset import dataset as dataset
     from clew.tracer.document import Document as Document
@@ -28,10 +31,13 @@ if TYPE_CHECKING:
     from clew.tracer.trace import trace as trace
 
 _HOME = {
+    "Cache": "clew.replay.settings",
     "Document": "clew.tracer.document",
     "artifact": "clew.tracer.artifact",
+    "caching": "clew.replay.settings",
     "callback": "clew.integrations",
     "dataset": "clew.tracer.dataset",
+    "effect": "clew.replay.effect",
     "flush": "clew.tracer.init",
     "impact": "clew.lineage.impact",
     "init": "clew.tracer.init",

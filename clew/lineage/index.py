@@ -17,13 +17,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from clew.lineage.runs import Runs
-from clew.store import backend, catalog, record, ref, segment, writer
+from clew.store import action, backend, catalog, record, ref, segment, writer
 from clew.store.catalog import Relation, Scope, bound
 from clew.store.digest import DOMAINS, Digest, Domain
 from clew.store.errors import CorruptRecord, StoreFormatError
 from clew.store.folder import Folder
 from clew.store.log import Log
-from clew.store.record import Artifact, Derivation, Lost, RecordType, Ref, Run, Segment, SpanEnd, SpanStart
+from clew.store.record import Action, Artifact, Derivation, Lost, RecordType, Ref, Run, Segment, SpanEnd, SpanStart
 from clew.store.segment import Frame, SegmentFile
 from clew.store.store import Store
 
@@ -112,7 +112,7 @@ class Indexer(Runs):
                 if number == 0:
                     number = self._new_segment(connection, stem, frames[0])
                 for start in range(0, len(frames), _DECODED):
-                    self._read(number, frames[start : start + _DECODED])
+                    self._read(stem.name, number, frames[start : start + _DECODED])
                 self.rows.flush()
                 values: dict[str, Any] = {"indexed": frames[-1].end} if frames else {}
                 if state:
@@ -141,7 +141,7 @@ class Indexer(Runs):
         )
         return number
 
-    def _read(self, number: int, frames: list[Frame]) -> None:
+    def _read(self, stem: str, number: int, frames: list[Frame]) -> None:
         later: list[tuple[Frame, Any]] = []
         runs: list[Run] = []
         spans: list[bytes] = []
@@ -173,6 +173,8 @@ class Indexer(Runs):
                     self.resolver.sources.derivation(self._scope(entry.run_id), entry)
                 case Artifact():
                     self._artifact(entry)
+                case Action():
+                    action.insert(self._connection, [(entry, stem, frame.offset)], fields=True)
                 case Ref():
                     self._ref(entry)
                 case Lost():

@@ -223,6 +223,34 @@ lost = sa.Table(
     sa.Column("when_ns", sa.BigInteger, nullable=False),
     sa.PrimaryKeyConstraint("segment", "offset", "place"),
 )
+action = sa.Table(  # what was asked before, by key; answers that are not long stand here for a quick hit
+    "action",
+    metadata,
+    sa.Column("key", sa.LargeBinary(32), primary_key=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("operation", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("when_ns", sa.BigInteger, nullable=False),
+    sa.Column("expires_ns", sa.BigInteger),
+    sa.Column("duration_ns", sa.BigInteger, nullable=False),
+    sa.Column("input_tokens", sa.BigInteger, nullable=False),
+    sa.Column("output_tokens", sa.BigInteger, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("stem", sa.String(80), nullable=False),  # the segment that holds it
+    sa.Column("offset", _id, nullable=False),
+    sa.Column("record", sa.LargeBinary),  # None of a long one
+)
+sa.Index("action_stem", action.c.stem)
+action_field = sa.Table(  # what keys were made of, to tell why one is another
+    "action_field",
+    metadata,
+    sa.Column("digest", sa.LargeBinary(32), nullable=False),
+    sa.Column("key", sa.LargeBinary(32), nullable=False),
+    sa.Column("field", sa.Text, nullable=False),
+    sa.PrimaryKeyConstraint("digest", "key", "field"),
+    sqlite_with_rowid=False,
+)
+sa.Index("action_field_key", action_field.c.key)
 setting = sa.Table(
     "setting",
     metadata,
@@ -239,14 +267,24 @@ migration = sa.Table(
 
 @lru_cache(maxsize=256)  # each open store has a dialect of its own
 def _insert_sql(
-    table: sa.Table, dialect: Dialect, columns: tuple[str, ...], ignore: bool, always: tuple[tuple[str, int], ...] = ()
+    table: sa.Table,
+    dialect: Dialect,
+    columns: tuple[str, ...],
+    ignore: bool,
+    always: tuple[tuple[str, int], ...] = (),
+    newest: str | None = None,
 ) -> tuple[str, tuple[int, ...] | None]:
     """The statement, and which column stands at each of its places where the driver counts them (else by name)."""
     written_for = importlib.import_module(f"sqlalchemy.dialects.{dialect.name}")  # no other: that would cost 50 ms
     values: dict[str, Any] = {name: sa.bindparam(name) for name in columns}
     values |= {name: sa.literal_column(str(value)) for name, value in always}
     statement = written_for.insert(table).inline().values(values)  # inline: SQLAlchemy asks for no key back
-    if ignore:
+    if newest is not None:
+        proposed = statement.excluded
+        fresh = {name: proposed[name] for name in columns if not table.c[name].primary_key}
+        where = proposed[newest] > table.c[newest]
+        statement = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=fresh, where=where)
+    elif ignore:
         statement = statement.on_conflict_do_nothing()
     compiled = statement.compile(dialect=dialect)
     places = compiled.positiontup if compiled.positional else None
@@ -261,15 +299,17 @@ def insert(
     *,
     always: tuple[tuple[str, int], ...] = (),
     ignore: bool = True,
+    newest: str | None = None,
 ) -> None:
-    """Insert rows (tuples in the order of `columns`) through the driver; rows that are there already stay.
+    """Insert rows (tuples in the order of `columns`) through the driver; rows that are there already stay, or with
+    `newest` those that have the greater value in that column.
 
     `always` are columns that have one value in all rows.
     """
     values = list(rows)
     if not values:
         return
-    sql, places = _insert_sql(table, connection.dialect, tuple(columns), ignore, always)
+    sql, places = _insert_sql(table, connection.dialect, tuple(columns), ignore, always, newest)
     if places is None:
         connection.exec_driver_sql(sql, [dict(zip(columns, row, strict=True)) for row in values])
     elif places == tuple(range(len(columns))):

@@ -11,6 +11,9 @@
     ├── NotFound                  no artifact, span, run or ref of that name (says what was close)
     │   └── Ambiguous             a prefix that fits several
     ├── EncodingError             a value has no canonical key form (names the path and the type)
+    ├── BrokenStream              a stream shared with another caller broke off, and computed again it differed
+    ├── Unkeyable                 no key can be made of a call (says what has no canonical form)
+    ├── Unstorable                an answer cannot be kept so that it comes back as it was
     ├── NotInitialized            clew.init() has not been called
     ├── AlreadyInitialized        clew.init() was called before with other arguments
     └── MissingExtra              (also ImportError) a framework is not installed; names the extra
@@ -63,6 +66,18 @@ class Ambiguous(NotFound):
 
 class EncodingError(ClewError, TypeError):
     """A value has no canonical key form; the message names the path to it and its type."""
+
+
+class BrokenStream(ClewError, RuntimeError):
+    """A stream shared with another caller broke off, and computed again it began with other chunks."""
+
+
+class Unkeyable(ClewError):
+    """No key can be made of a call: something that may decide its answer has no canonical form. Says what."""
+
+
+class Unstorable(ClewError):
+    """An answer cannot be kept so that it comes back as it was. Says why."""
 
 
 class NotInitialized(ClewError, RuntimeError):

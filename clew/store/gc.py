@@ -152,6 +152,7 @@ def _remove(connection: Connection, folder: Folder, going: list[Unit], left_behi
     _delete(connection, catalog.span.c.segment, numbers)
     _delete(connection, catalog.run.c.segment, numbers)
     _delete(connection, catalog.lost.c.segment, numbers)
+    _delete_actions(connection, [stem for unit in going for stem in unit.segments.values()])
     newest = connection.execute(sa.select(sa.func.max(catalog.segment.c.id))).scalar_one()
     if newest in numbers:
         connection.execute(sa.update(catalog.segment).where(catalog.segment.c.id == newest).values(state=GONE))
@@ -181,6 +182,14 @@ def _move_blobs(connection: Connection, folder: Folder, numbers: list[int]) -> N
         catalog.insert(connection, table, ("digest", "segment", "offset"), found)
         if not wanted:
             return
+
+
+def _delete_actions(connection: Connection, stems: list[str]) -> None:
+    table, field = catalog.action, catalog.action_field
+    for part in chunks(stems):
+        keys = sa.select(table.c.key).where(table.c.stem.in_(part))
+        connection.execute(sa.delete(field).where(field.c.key.in_(keys)))
+        connection.execute(sa.delete(table).where(table.c.stem.in_(part)))
 
 
 def _delete(connection: Connection, column: sa.Column[Any], values: Iterable[int]) -> None:

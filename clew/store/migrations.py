@@ -16,12 +16,18 @@ from clew.store import catalog
 
 
 def m001_first_tables(connection: Connection) -> None:
-    """All tables as they were in 0.1.0."""
-    tables = [table for table in catalog.metadata.sorted_tables if table is not catalog.migration]
-    catalog.metadata.create_all(connection, tables=tables)
+    """All tables but those of later migrations."""
+    later = (catalog.migration, *_ACTIONS)
+    catalog.metadata.create_all(connection, tables=[one for one in catalog.metadata.sorted_tables if one not in later])
 
 
-MIGRATIONS: list[Callable[[Connection], None]] = [m001_first_tables]
+def m002_actions(connection: Connection) -> None:
+    """What was asked before, and what its keys were made of."""
+    catalog.metadata.create_all(connection, tables=list(_ACTIONS))
+
+
+_ACTIONS = (catalog.action, catalog.action_field)
+MIGRATIONS: list[Callable[[Connection], None]] = [m001_first_tables, m002_actions]
 
 
 def migrate(connection: Connection) -> list[str]:

@@ -149,6 +149,27 @@ class Ref(msgspec.Struct, array_like=True, frozen=True, gc=False):
     alias: bool = False
 
 
+class Action(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A boundary call was performed: by its key, what it answered. Of several with one key the newest counts."""
+
+    key: bytes
+    kind: str  # of the span: "llm", "tool", ...
+    operation: str
+    when_ns: Nanoseconds
+    fields: dict[str, bytes]  # what the key was made of: name -> digest
+    answer: bytes  # as its integration encodes it; empty where it is the blob
+    trace_id: bytes = b""  # the span that performed it
+    span_id: bytes = b""
+    run_id: bytes = b""
+    occurrence: int = 0
+    model: str = ""
+    duration_ns: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    expires_ns: Nanoseconds | None = None
+    blob: bytes = b""  # digest, in the domain of bytes, of a long answer
+
+
 class Lost(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Faults inside the tracer, counted: where, how often, the last error's text."""
 
@@ -164,6 +185,7 @@ TYPES: dict[RecordType, type[msgspec.Struct]] = {
     RecordType.DERIVATION: Derivation,
     RecordType.ARTIFACT: Artifact,
     RecordType.REF: Ref,
+    RecordType.ACTION: Action,
     RecordType.LOST: Lost,
 }
 

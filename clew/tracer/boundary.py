@@ -11,6 +11,7 @@ as executors may copy no context; else it travels in OpenTelemetry's context. It
 
 from __future__ import annotations
 
+import functools
 import itertools
 import operator
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -22,6 +23,7 @@ from opentelemetry.context import Context
 from clew.store.digest import Digest, Domain, digest
 from clew.tracer import context, init
 from clew.tracer.capture import Given
+from clew.tracer.exchange import Exchange
 from clew.tracer.span import OpenSpan
 
 T = TypeVar("T")
@@ -35,8 +37,8 @@ class Call:
     """One call of the outside world.
 
     `kind` is a span kind, `operation` names what is asked of it ("chat", "embed_documents", "add", ...), `instance` is
-    the framework's object, `run_key` its id of this run (None where it has none). `used` is the request, as slots, or
-    says them when it is called: only a policy asks where an observer has recorded them already.
+    the framework's object, `run_key` its id of this run (None where it has none). `used` is the request, as slots, where
+    no observer has recorded them already. `exchange` makes what a policy needs to know.
     `describe(response)` gives the slots and attributes of a response; a stream's response is the list of its chunks.
     `span` is the span an observer opened already, else the seam opens one under `parent`. `servable` says whether a
     policy may answer in place of the call (a save or a load must happen). `facts` become the span's own where the seam
@@ -44,9 +46,9 @@ class Call:
     """
 
     __slots__ = (
-        "_used",
         "attributes",
         "describe",
+        "exchange",
         "facts",
         "instance",
         "key",
@@ -59,6 +61,7 @@ class Call:
         "run_key",
         "servable",
         "span",
+        "used",
     )
 
     def __init__(
@@ -68,7 +71,8 @@ class Call:
         instance: object,
         *,
         name: str,
-        used: Iterable[Given] | Callable[[], Iterable[Given]] = (),
+        used: Iterable[Given] = (),
+        exchange: Callable[[], Exchange | None] | None = None,
         describe: Callable[[Any], tuple[Iterable[Given], dict[str, Any]]] | None = None,
         span: OpenSpan | None = None,
         parent: OpenSpan | None = None,
@@ -81,7 +85,8 @@ class Call:
         self.operation = operation
         self.instance = instance
         self.name = name
-        self._used = used
+        self.used = used
+        self.exchange = exchange
         self.describe = describe
         self.span = span
         self.observed = span is not None  # an observer opened it and will end it
@@ -100,28 +105,22 @@ class Call:
         parts = b"".join(slot.role.encode() + b"\0" + slot.digest for slot in self.span.slots)
         return digest(Domain.TREE, self.operation.encode() + b"\0" + parts)
 
-    @property
-    def used(self) -> list[Given]:
-        """The request, as slots."""
-        if not isinstance(self._used, list):
-            self._used = list(self._used() if callable(self._used) else self._used)
-        return self._used
-
 
 class Policy(Protocol):
-    """Decides whether a call is performed. Installed with `Tracer.policy`; None observes."""
+    """Decides whether a servable call is performed: the answer of each method is the call's. Installed with
+    `Tracer.policy`; without one every call is performed. `perform` may be called once at most."""
 
-    def serve(self, call: Call) -> Any:
-        """The response to give instead of performing the call, or `MISSING`."""
+    def call(self, call: Call, perform: Callable[[], Any]) -> Any:
+        """A plain call."""
 
-    def serve_stream(self, call: Call) -> Iterable[Any] | None:
-        """The chunks to give instead of performing the call, or None."""
+    async def call_async(self, call: Call, perform: Callable[[], Awaitable[Any]]) -> Any:
+        """A call that is awaited."""
 
-    def performed(self, call: Call, response: Any) -> None:
-        """The call was performed; for a stream, `response` is the list of chunks."""
+    def stream(self, call: Call, perform: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+        """A call that yields its answer."""
 
-    def failed(self, call: Call, error: BaseException) -> None:
-        """The call was performed and raised."""
+    def stream_async(self, call: Call, perform: Callable[[], AsyncIterator[Any]]) -> AsyncIterator[Any]:
+        """A call that yields its answer asynchronously."""
 
 
 def inside(call: Call) -> bool:
@@ -147,18 +146,24 @@ def perform(call: Call, body: Callable[[], T]) -> T:
     tracer = begin(call)
     if tracer is None:
         return body()
-    served = _serve(tracer, call)
-    if served is not MISSING:
-        return _finish(tracer, call, served)  # type: ignore[no-any-return]
-    token = _enter(call)
+    policy = tracer.policy
     try:
-        response = body()
+        if policy is None or not call.servable:
+            response = _performed(call, body)
+        else:
+            response = policy.call(call, functools.partial(_performed, call, body))
     except BaseException as error:
-        _leave(call, token)
         _fail(tracer, call, error)
         raise
-    _leave(call, token)
-    return _finish(tracer, call, response, performed=True)  # type: ignore[no-any-return]
+    return _finish(tracer, call, response)
+
+
+def _performed(call: Call, body: Callable[[], T]) -> T:
+    token = _enter(call)
+    try:
+        return body()
+    finally:
+        _leave(call, token)
 
 
 async def perform_async(call: Call, body: Callable[[], Awaitable[T]]) -> T:
@@ -168,22 +173,28 @@ async def perform_async(call: Call, body: Callable[[], Awaitable[T]]) -> T:
     tracer = begin(call)
     if tracer is None:
         return await body()
-    served = _serve(tracer, call)
-    if served is not MISSING:
-        return _finish(tracer, call, served)  # type: ignore[no-any-return]
-    token = _enter(call)
+    policy = tracer.policy
     try:
-        response = await body()
+        if policy is None or not call.servable:
+            response = await _performed_async(call, body)
+        else:
+            response = await policy.call_async(call, functools.partial(_performed_async, call, body))
     except BaseException as error:
-        _leave(call, token)
         _fail(tracer, call, error)
         raise
-    _leave(call, token)
-    return _finish(tracer, call, response, performed=True)  # type: ignore[no-any-return]
+    return _finish(tracer, call, response)
+
+
+async def _performed_async(call: Call, body: Callable[[], Awaitable[T]]) -> T:
+    token = _enter(call)
+    try:
+        return await body()
+    finally:
+        _leave(call, token)
 
 
 def stream(call: Call, body: Callable[[], Iterator[T]]) -> Iterator[T]:
-    """Pass a call that yields its answer. The guard and the context are set around each step only."""
+    """Pass a call that yields its answer."""
     if inside(call):
         yield from body()
         return
@@ -191,18 +202,27 @@ def stream(call: Call, body: Callable[[], Iterator[T]]) -> Iterator[T]:
     if tracer is None:
         yield from body()
         return
+    policy = tracer.policy
     chunks: list[T] = []
-    served = None if tracer.policy is None or not call.servable else tracer.policy.serve_stream(call)
-    if served is not None:
-        try:
-            for chunk in served:
-                chunks.append(chunk)
-                yield chunk
-        except BaseException as error:
-            _fail(tracer, call, error, chunks, performed=False)
-            raise
-        _finish(tracer, call, chunks)
-        return
+    source: Iterator[T] | None = None
+    try:
+        if policy is None or not call.servable:
+            source = _steps(call, body)
+        else:
+            source = policy.stream(call, functools.partial(_steps, call, body))
+        for chunk in source:
+            chunks.append(chunk)
+            yield chunk
+    except BaseException as error:
+        if isinstance(error, GeneratorExit) and source is not None and hasattr(source, "close"):
+            source.close()
+        _fail(tracer, call, error, chunks)
+        raise
+    _finish(tracer, call, chunks)
+
+
+def _steps(call: Call, body: Callable[[], Iterator[T]]) -> Iterator[T]:
+    """What `body` yields; the guard and the context are set around each step only."""
     iterator: Iterator[T] | None = None
     try:
         while True:
@@ -214,15 +234,12 @@ def stream(call: Call, body: Callable[[], Iterator[T]]) -> Iterator[T]:
             finally:
                 _leave(call, token)
             if step is MISSING:
-                break
-            chunks.append(step)
+                return
             yield step
-    except BaseException as error:
-        if isinstance(error, GeneratorExit) and iterator is not None and hasattr(iterator, "close"):
+    except GeneratorExit:
+        if iterator is not None and hasattr(iterator, "close"):
             iterator.close()
-        _fail(tracer, call, error, chunks)
         raise
-    _finish(tracer, call, chunks, performed=True)
 
 
 async def stream_async(call: Call, body: Callable[[], AsyncIterator[T]]) -> AsyncIterator[T]:
@@ -236,18 +253,26 @@ async def stream_async(call: Call, body: Callable[[], AsyncIterator[T]]) -> Asyn
         async for chunk in body():
             yield chunk
         return
+    policy = tracer.policy
     chunks: list[T] = []
-    served = None if tracer.policy is None or not call.servable else tracer.policy.serve_stream(call)
-    if served is not None:
-        try:
-            for chunk in served:
-                chunks.append(chunk)
-                yield chunk
-        except BaseException as error:
-            _fail(tracer, call, error, chunks, performed=False)
-            raise
-        _finish(tracer, call, chunks)
-        return
+    source: AsyncIterator[T] | None = None
+    try:
+        if policy is None or not call.servable:
+            source = _steps_async(call, body)
+        else:
+            source = policy.stream_async(call, functools.partial(_steps_async, call, body))
+        async for chunk in source:
+            chunks.append(chunk)
+            yield chunk
+    except BaseException as error:
+        if isinstance(error, GeneratorExit) and source is not None and hasattr(source, "aclose"):
+            await source.aclose()
+        _fail(tracer, call, error, chunks)
+        raise
+    _finish(tracer, call, chunks)
+
+
+async def _steps_async(call: Call, body: Callable[[], AsyncIterator[T]]) -> AsyncIterator[T]:
     iterator: AsyncIterator[T] | None = None
     try:
         while True:
@@ -259,15 +284,12 @@ async def stream_async(call: Call, body: Callable[[], AsyncIterator[T]]) -> Asyn
             finally:
                 _leave(call, token)
             if step is MISSING:
-                break
-            chunks.append(step)
+                return
             yield step
-    except BaseException as error:
-        if isinstance(error, GeneratorExit) and iterator is not None and hasattr(iterator, "aclose"):
+    except GeneratorExit:
+        if iterator is not None and hasattr(iterator, "aclose"):
             await iterator.aclose()
-        _fail(tracer, call, error, chunks)
         raise
-    _finish(tracer, call, chunks, performed=True)
 
 
 def begin(call: Call) -> init.Tracer | None:
@@ -297,12 +319,6 @@ def _count(call: Call) -> None:
         call.span.attributes({"clew.occurrence": call.occurrence})
 
 
-def _serve(tracer: init.Tracer, call: Call) -> Any:
-    if tracer.policy is None or not call.servable:
-        return MISSING
-    return tracer.policy.serve(call)
-
-
 def _enter(call: Call) -> Any:
     here = otel_context.get_current()
     opened: tuple[Any, ...] = here.get(_OPEN) or ()  # type: ignore[assignment]
@@ -319,24 +335,18 @@ def _leave(call: Call, token: Any) -> None:
     otel_context.detach(token)
 
 
-def _finish(tracer: init.Tracer, call: Call, response: Any, *, performed: bool = False) -> Any:
-    if performed and tracer.policy is not None and call.servable:
-        tracer.policy.performed(call, response)
+def _finish(tracer: init.Tracer, call: Call, response: T) -> T:
     if not call.observed and call.span is not None:
         slots: Iterable[Given] = ()
         attributes: dict[str, Any] = {}
         with tracer.faults.guard("boundary response"):
             slots, attributes = call.describe(response) if call.describe else ((), {})
         call.span.end(generated=slots, attributes=attributes)
-    call.describe = None  # it may hold the call, and neither should wait for the garbage collector
+    call.describe = call.exchange = None  # they may hold the call, and nothing should wait for the garbage collector
     return response
 
 
-def _fail(
-    tracer: init.Tracer, call: Call, error: BaseException, chunks: list[Any] | None = None, *, performed: bool = True
-) -> None:
-    if performed and tracer.policy is not None and call.servable:
-        tracer.policy.failed(call, error)
+def _fail(tracer: init.Tracer, call: Call, error: BaseException, chunks: list[Any] | None = None) -> None:
     if call.observed or call.span is None:
         return
     slots: Iterable[Given] = ()

@@ -42,6 +42,13 @@ class Faults:
             said = "clew: %s failed and was left out of the trace: %s (counted; see `clew doctor`)"
             logger.warning(said, where, text)
 
+    def tell(self, text: str) -> None:
+        """Say in the program's log what is no fault, and what its author may want to know. Never raises."""
+        try:
+            logger.info("clew: %s", storable(self.redact(text))[:500])
+        except Exception:
+            pass
+
     def take(self) -> dict[str, tuple[int, str]]:
         """The counts so far; they begin again at nothing."""
         with self._lock:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import importlib
 import os
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 DEFAULT_STORE = ".clew"
 DISABLED = "CLEW_DISABLED"
 STORE = "CLEW_STORE"
+CACHE = "CLEW_CACHE"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Settings:
     project: str
     store: Path
     capture: bool
+    cache: Any = None  # what `replay.settings.Cache.of` makes of what was said
 
 
 class Tracer:
@@ -93,6 +96,9 @@ class Tracer:
         with self.faults.guard("process record"):
             self.log.append_record(self.process_run.record(self.process_id))
             self.process.start()
+        if self.settings.cache is not None:
+            with self.faults.guard("cache"):
+                self.policy = _replay("cache").CachePolicy(self, self.settings.cache)
         self.gate.tell(self.indexing.touch)
         writing_to(self.folder.path, self.process.wait)
 
@@ -174,13 +180,15 @@ def init(
     store: str | os.PathLike[str] | None = None,
     enabled: bool = True,
     capture: bool = True,
+    cache: Any = None,
 ) -> Tracer | None:
     """Start tracing in this process.
 
     `store` is a folder (default: the variable CLEW_STORE, else `./.clew`), made if it is not there. `capture=False`
     keeps digests and structure, and no content; in clear stay names, ids, seeds, numbers and parameters, error types, and
     attributes that the program or another library says under names of its own (docs/design/spans.md has the list).
-    `enabled=False`, or CLEW_DISABLED=1, makes clew do nothing at all. Calling again with equal arguments does nothing;
+    `cache` (default: the variable CLEW_CACHE, else nothing) says what is answered from the cache: True, kinds such as
+    "llm,embedding", or a `clew.Cache`; it needs content. `enabled=False`, or CLEW_DISABLED=1, makes clew do nothing at all. Calling again with equal arguments does nothing;
     with others it is `AlreadyInitialized`. A store that cannot be written does not stop the program: tracing is off and
     the reason is logged.
     """
@@ -192,7 +200,7 @@ def init(
         if project is not None and not isinstance(project, str):
             raise TypeError(f"a project is named by a text, not by {type(project).__name__}")
         path = Path(store or os.environ.get(STORE) or DEFAULT_STORE).expanduser().absolute()
-        settings = Settings(storable(project or Path.cwd().name), path, capture)
+        settings = Settings(storable(project or Path.cwd().name), path, capture, _cache(cache, capture))
         running = active()
         if running is not None:
             if running.settings == settings:
@@ -211,6 +219,21 @@ def init(
         tracer.start()
         _disabled = False
         return tracer
+
+
+def _cache(said: Any, capture: bool) -> Any:
+    """What is cached. ValueError for what makes no sense."""
+    if said is None:
+        said = os.environ.get(CACHE) or None
+    found = _replay("settings").Cache.of(said) if said is not None else None
+    if found is not None and not capture:
+        raise ValueError("a cache keeps what was answered: cache=... and capture=False do not go together")
+    return found
+
+
+def _replay(module: str) -> Any:
+    """A module of the floor above, which is loaded only if somebody asks for what it does."""
+    return importlib.import_module(f"clew.replay.{module}")
 
 
 def active() -> Tracer | None:

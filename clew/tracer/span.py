@@ -243,6 +243,8 @@ class OpenSpan:
         values: dict[str, Any] = self.facts.pop("attributes", {})
         if attributes:
             values.update({key: value for key, value in attributes.items() if value is not None})
+        if "served" in self.facts:
+            values = {key: 0 if key.startswith("gen_ai.usage.") else value for key, value in values.items()}
         if error is not None and status == "ok":
             status = status_of(error)
         late = self._late

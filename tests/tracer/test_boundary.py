@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import clew
 from clew.lineage.reader import Reader
 from clew.lineage.view import SpanView
 from clew.tracer import boundary
-from clew.tracer.boundary import MISSING, Call
+from clew.tracer.boundary import Call
 from clew.tracer.init import Tracer
 
 MODEL = object()
@@ -212,23 +213,48 @@ async def test_a_cancelled_call_is_no_error(reader: Reader) -> None:
 
 
 class Recorded:
-    """A policy that serves what it saw before."""
+    """A policy that answers with what it saw before."""
 
     def __init__(self) -> None:
         self.known: dict[tuple[Any, int], Any] = {}
         self.failures: list[BaseException] = []
 
-    def serve(self, call: Call) -> Any:
-        return self.known.get((call.digest, call.occurrence), MISSING)
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.failures.append(error)
+            raise
 
-    def serve_stream(self, call: Call) -> Iterable[Any] | None:
-        return self.known.get((call.digest, call.occurrence))
+    def call(self, call: Call, perform: Callable[[], Any]) -> Any:
+        key = call.digest, call.occurrence
+        if key not in self.known:
+            with self.heard():
+                self.known[key] = perform()
+        return self.known[key]
 
-    def performed(self, call: Call, response: Any) -> None:
-        self.known[call.digest, call.occurrence] = response
+    async def call_async(self, call: Call, perform: Callable[[], Awaitable[Any]]) -> Any:
+        key = call.digest, call.occurrence
+        if key not in self.known:
+            with self.heard():
+                self.known[key] = await perform()
+        return self.known[key]
 
-    def failed(self, call: Call, error: BaseException) -> None:
-        self.failures.append(error)
+    def stream(self, call: Call, perform: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+        key = call.digest, call.occurrence
+        if key not in self.known:
+            with self.heard():
+                self.known[key] = list(perform())
+        yield from self.known[key]
+
+    async def stream_async(self, call: Call, perform: Callable[[], AsyncIterator[Any]]) -> AsyncIterator[Any]:
+        key = call.digest, call.occurrence
+        if key not in self.known:
+            with self.heard():
+                self.known[key] = [chunk async for chunk in perform()]
+        for chunk in self.known[key]:
+            yield chunk
 
 
 @shapes

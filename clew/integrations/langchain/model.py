@@ -169,8 +169,8 @@ def _described(
 ) -> Call | None:
     span = run.observed(run_id, KIND, self)
     if span is not None:
-        used = functools.partial(_used, self, args, kwargs)
-        return Call(KIND, operation, self, name=span.name, span=span, run_key=run_id, used=used)
+        exchange = functools.partial(_exchange, self, operation, args, kwargs)
+        return Call(KIND, operation, self, name=span.name, span=span, run_key=run_id, exchange=exchange)
     around = span_of(run_id) or context.enclosing()
     if around is not None and around.kind == KIND:
         other = around.facts.get("boundary")
@@ -187,6 +187,7 @@ def _described(
         self,
         name=request.name,
         used=[*asked, *request.slots],
+        exchange=functools.partial(_exchange, self, operation, args, kwargs),
         describe=functools.partial(_answer, operation),
         parent=around,
         run_key=run_id,
@@ -196,26 +197,32 @@ def _described(
 
 
 def _asked(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Given], Any, dict[str, Any]]:
-    """What a model is asked with: messages or prompts, the stop words, and the other options."""
-    content: Any = args[0] if args else kwargs.get("messages", kwargs.get("prompts"))
+    """What a model is asked with, as slots: messages or prompts; the stop words, and the other options."""
+    content, stop, options = _content(args, kwargs)
+    if isinstance(self, BaseLLM):
+        return [("prompt", "value", one) for one in content], stop, options
+    return [("messages", "message", content)], stop, options
+
+
+def _content(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Any, dict[str, Any]]:
+    content: Any = args[0] if args else kwargs.get("messages", kwargs.get("prompts", kwargs.get("prompt")))
     stop = args[1] if len(args) > 1 else kwargs.get("stop")
     options = {
         name: value
         for name, value in kwargs.items()
         if name not in ("messages", "prompts", "prompt", "stop", "run_manager") and value is not None
     }
-    if isinstance(content, str):
-        content = [content]
-    if isinstance(self, BaseLLM):
-        return [("prompt", "value", one) for one in content], stop, options
-    return [("messages", "message", list(content))], stop, options
+    return [content] if isinstance(content, str) else list(content), stop, options
 
 
-def _used(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Given]:
-    """The request of a call that an observer has recorded already."""
-    asked, stop, options = _asked(self, args, kwargs)
-    model: Given = ("model", "model", (Domain.VALUE, _identities.of(self)))
-    return [*asked, model, *([("options", "value", {"stop": stop, **options})] if stop or options else [])]
+def _exchange(self: Any, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The call as a cache or a replay sees it; None of a stream of a protocol's own events."""
+    from clew.integrations.langchain.model_exchange import ModelExchange
+
+    if operation == "events":
+        return None
+    content, stop, options = _content(args, kwargs)
+    return ModelExchange(self, content, stop, options)
 
 
 def _request(self: Any, stop: Any, options: dict[str, Any]) -> inference.Request:

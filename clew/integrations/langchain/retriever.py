@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -108,7 +109,15 @@ def _described(tracer: Tracer, self: Any, args: tuple[Any, ...], kwargs: dict[st
         parent=span_of(run_id) if span is None else None,
         run_key=run_id,
         used=used,
+        exchange=functools.partial(_exchange, self, query, stores, used[1:]),
         describe=describe,
         facts={"stores": stores},
     )
     return call
+
+
+def _exchange(self: Any, query: Any, stores: list[Any], state: list[Given]) -> Any:
+    """The call as a cache or a replay sees it."""
+    from clew.integrations.langchain.retriever_exchange import RetrieverExchange
+
+    return RetrieverExchange(self, query, stores, state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from langchain_core.tools import BaseTool
@@ -91,6 +92,7 @@ def _described(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any], run_id:
     if args:
         arguments = {"args": list(args), **arguments} if arguments or len(args) > 1 else args[0]
     slots: list[Given] = [(f"injected:{name}", "value", _bare(given[name])) for name in given if name in injected]
+    exchange = functools.partial(_exchange, self, arguments, {name: given[name] for name in injected})
     span = run.observed(run_id, KIND, self)
     if span is not None:
         span.use(*slots)
@@ -101,7 +103,7 @@ def _described(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any], run_id:
             name=self.name,
             span=span,
             run_key=run_id,
-            used=[("tool", "tool", self.name, self.name), ("arguments", "value", arguments), *slots],
+            exchange=exchange,
         )
     return Call(
         KIND,
@@ -109,6 +111,7 @@ def _described(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any], run_id:
         self,
         name=self.name,
         used=[("tool", "tool", _definition(self), self.name), ("arguments", "value", arguments), *slots],
+        exchange=exchange,
         describe=lambda response: ([("result", "value", response)], {}),
         attributes={
             "gen_ai.tool.name": self.name,
@@ -117,6 +120,13 @@ def _described(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any], run_id:
         },
         run_key=run_id,
     )
+
+
+def _exchange(self: Any, arguments: Any, injected: dict[str, Any]) -> Any:
+    """The call as a cache or a replay sees it."""
+    from clew.integrations.langchain.tool_exchange import ToolExchange
+
+    return ToolExchange(self, arguments, injected)
 
 
 def _definition(self: Any) -> Any:

@@ -1,0 +1,53 @@
+"""What a call of a tool asks and what it answers, as data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.messages import ToolMessage
+
+from clew.integrations.langchain import answer as _answer  # noqa: F401 - LangChain's classes become answers
+from clew.integrations.langchain.identity import identity
+from clew.replay.value import ValueExchange
+from clew.store.errors import Unkeyable, Unstorable
+
+_MADE = ("name", "tool_call_schema", "args", "callbacks", "handle_tool_error", "handle_validation_error")
+
+
+class ToolExchange(ValueExchange):
+    """A call of a tool. One that was given the graph's state, store or runtime has no key: it may depend on all of it."""
+
+    def __init__(self, tool: Any, arguments: Any, injected: dict[str, Any]) -> None:
+        super().__init__("execute")
+        self._tool = tool
+        self._arguments = arguments
+        self._injected = injected
+
+    @property
+    def _call_id(self) -> str | None:
+        """The id of the tool call, where the tool was given it."""
+        found = self._injected.get("tool_call_id")
+        return found if type(found) is str else None
+
+    def parts(self) -> dict[str, Any]:
+        given = [name for name, value in self._injected.items() if value is not self._call_id]
+        if given:
+            raise Unkeyable(f"the tool was given {given[0]!r} by the graph, and may depend on all of it")
+        return {
+            "tool": {"name": self._tool.name, "of": identity(self._tool, without=_MADE)},
+            "arguments": identity(self._arguments),
+        }
+
+    def dump(self, response: Any, chunks: list[tuple[int, Any]] | None) -> Any:
+        if not isinstance(response, ToolMessage):
+            return super().dump(response, chunks)
+        if response.tool_call_id != self._call_id:
+            raise Unstorable("a ToolMessage with the id of another call")
+        return {"message": response}
+
+    def load(self, data: Any) -> Any:
+        if "message" not in data:
+            return super().load(data)
+        message = data["message"]
+        message.id, message.tool_call_id = None, self._call_id
+        return message

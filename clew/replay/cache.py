@@ -1,0 +1,279 @@
+"""The cache: the policy that answers a call with what the same call was answered before.
+
+An answer is served only for an equal key (key.py), and only if it comes back exactly as it was given (answer.py). What
+cannot be told apart, kept or read is called, and the span says why. Errors, refusals and answers that were cut short are
+not used again. Nothing here raises into the user's program, save what the call itself raises.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from clew.lineage import index
+from clew.replay.answer import pack, texts, unpack
+from clew.replay.effect import Effect, effect_of
+from clew.replay.flight import Flights
+from clew.replay.key import Key, key_of
+from clew.replay.settings import Cache, here
+from clew.store import blob
+from clew.store.action import Actions
+from clew.store.digest import Domain
+from clew.store.errors import ClewError, Unkeyable, Unstorable
+from clew.store.log import framed
+from clew.store.record import Action
+from clew.tracer.boundary import MISSING, Call
+from clew.tracer.capture import Batch
+from clew.tracer.exchange import Exchange
+from clew.tracer.init import Tracer
+
+Chunks = list[tuple[int, Any]]
+
+
+class Asked(NamedTuple):
+    """A call that may be answered from the cache."""
+
+    call: Call
+    exchange: Exchange
+    key: Key
+    expires_after_ns: int | None
+
+
+class CachePolicy:
+    """Answers calls from the actions of a store, and adds to them."""
+
+    def __init__(self, tracer: Tracer, said: Cache | None) -> None:
+        self.tracer = tracer
+        self.said = said
+        self._flights = Flights(tracer.folder.lock / "flight", fault=self._alone)
+        self._opened: tuple[int, Actions] | None = None  # by which process
+        self._told: set[tuple[str, str]] = set()
+
+    # -- boundary.Policy
+
+    def call(self, call: Call, perform: Callable[[], Any]) -> Any:
+        asked = self._ask(call)
+        if asked is None:
+            return perform()
+        made: list[Any] = []
+
+        def compute() -> bytes | None:
+            started = time.time_ns()
+            made.append(perform())
+            return self._keep(asked, made[0], None, started)
+
+        found, _ = self._flights.call(asked.key.digest, lambda: self._look(asked), compute)
+        if made:
+            return made[0]
+        served = self._served(asked, found)
+        return perform() if served is MISSING else served
+
+    async def call_async(self, call: Call, perform: Callable[[], Awaitable[Any]]) -> Any:
+        asked = self._ask(call)
+        if asked is None:
+            return await perform()
+        made: list[Any] = []
+
+        async def compute() -> bytes | None:
+            started = time.time_ns()
+            made.append(await perform())
+            return self._keep(asked, made[0], None, started)
+
+        found, _ = await self._flights.call_async(asked.key.digest, lambda: self._look(asked), compute)
+        if made:
+            return made[0]
+        served = self._served(asked, found)
+        return await perform() if served is MISSING else served
+
+    def stream(self, call: Call, perform: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+        asked = self._ask(call)
+        if asked is None:
+            return perform()
+
+        def compute() -> Iterator[Any]:
+            started = time.time_ns()
+            chunks: Chunks = []
+            for chunk in perform():
+                chunks.append((time.time_ns() - started, copy.deepcopy(chunk)))
+                yield chunk
+            self._keep(asked, None, chunks, started)
+
+        return self._flights.stream(asked.key.digest, lambda: self._look_chunks(asked), compute, copy=copy.deepcopy)
+
+    def stream_async(self, call: Call, perform: Callable[[], AsyncIterator[Any]]) -> AsyncIterator[Any]:
+        asked = self._ask(call)
+        if asked is None:
+            return perform()
+
+        async def compute() -> AsyncIterator[Any]:
+            started = time.time_ns()
+            chunks: Chunks = []
+            async for chunk in perform():
+                chunks.append((time.time_ns() - started, copy.deepcopy(chunk)))
+                yield chunk
+            self._keep(asked, None, chunks, started)
+
+        return self._flights.stream_async(
+            asked.key.digest, lambda: self._look_chunks(asked), compute, copy=copy.deepcopy
+        )
+
+    # -- what is asked
+
+    def _ask(self, call: Call) -> Asked | None:
+        settings = here(self.said)
+        if settings is None or not settings.allows(call.kind) or call.exchange is None or call.span is None:
+            return None
+        try:
+            exchange = call.exchange()
+            if exchange is None:  # of a shape that no answer is kept of
+                return None
+            effect = Effect("pure")
+            if call.kind == "tool":
+                told = settings.effect_of(call.name) or effect_of(call.instance)
+                if told is None or told.name == "never":
+                    self._bypassed(call, f"nothing says what the tool {call.name!r} does: see clew.effect", told)
+                    return None
+                effect = told
+            ttl = min((one for one in (effect.ttl_seconds, settings.ttl_seconds) if one is not None), default=None)
+            parts = exchange.parts()
+            if effect.idempotency_key is not None:
+                parts = {"tool": parts["tool"], "idempotency": effect.idempotency_key(parts["arguments"])}
+            key = key_of(self.tracer.gate, call.kind, exchange, parts, call.occurrence)
+            return Asked(call, exchange, key, None if ttl is None else int(ttl * 1e9))
+        except Unkeyable as error:
+            self._bypassed(call, str(error), None)
+        except Exception as error:
+            self.tracer.faults.add("cache key", error)
+        return None
+
+    def _bypassed(self, call: Call, reason: str, told: Effect | None) -> None:
+        """A call that goes by the cache; its span says why, and so does the log of the program, once."""
+        assert call.span is not None
+        if told is None:
+            call.span.attributes({"clew.cache.bypass": reason[:500]})
+            if (call.name, reason) not in self._told and len(self._told) < 1000:
+                self._told.add((call.name, reason))
+                self.tracer.faults.tell(f"not cached: {call.kind} {call.name}: {reason}")
+
+    def _alone(self, error: OSError) -> None:
+        self.tracer.faults.add("single-flight between processes", error)
+
+    # -- what was answered
+
+    @property
+    def actions(self) -> Actions:
+        """The store's actions; a forked child opens the store anew."""
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = os.getpid(), Actions(index.shared(self.tracer.folder)[0])
+        return self._opened[1]
+
+    def _look(self, asked: Asked) -> Any:
+        """The bytes of a known answer, or MISSING."""
+        try:
+            entry = self.actions.look(asked.key.digest, time.time_ns())
+            if entry is None:
+                return MISSING
+            data = self.actions.answer(entry)
+            asked.exchange.load(unpack(data))  # what cannot be read here is none
+        except (Unstorable, ClewError):
+            return MISSING
+        except Exception as error:
+            self.tracer.faults.add("cache lookup", error)
+            return MISSING
+        self._hit(asked, entry)
+        return data
+
+    def _look_chunks(self, asked: Asked) -> Any:
+        data = self._look(asked)
+        return MISSING if data is MISSING else [chunk for _, chunk in asked.exchange.load_chunks(unpack(data))]
+
+    def _served(self, asked: Asked, data: bytes | None) -> Any:
+        """The response of an answer that was found, or that another caller has just got; MISSING where that one is not to
+        be used again."""
+        if data is None:
+            return MISSING
+        try:
+            response = asked.exchange.load(unpack(data))
+        except Exception as error:
+            self.tracer.faults.add("cached answer", error)
+            return MISSING
+        if asked.call.span is not None and "served" not in asked.call.span.facts:
+            self._hit(asked, self.actions.look(asked.key.digest, time.time_ns()))
+        return response
+
+    def _hit(self, asked: Asked, entry: Action | None) -> None:
+        span = asked.call.span
+        assert span is not None
+        span.facts["served"] = True
+        span.attributes({"clew.cache.hit": True, "clew.cache.key": asked.key.digest.hex()})
+        if entry is not None and entry.span_id:
+            span.link(entry.trace_id, entry.span_id, "served_from")
+
+    def _keep(self, asked: Asked, response: Any, chunks: Chunks | None, started_ns: int) -> bytes | None:
+        """Publish an answer; its bytes, or None if it is not to be used again."""
+        span = asked.call.span
+        assert span is not None
+        attributes: dict[str, Any] = {"clew.cache.hit": False, "clew.cache.key": asked.key.digest.hex()}
+        try:
+            reason = asked.exchange.refused(response, chunks)
+            if reason is None:
+                told = asked.exchange.dump(response, chunks)
+                data = pack(told)
+                reason = self._secret(data)
+            if reason is None:
+                self._publish(asked, told, data, started_ns)
+                return data
+        except Unstorable as error:
+            reason = str(error)
+        except Exception as error:
+            self.tracer.faults.add("cached answer", error)
+            return None
+        finally:
+            span.attributes(attributes)
+        span.attributes({"clew.cache.refused": reason[:500]})
+        return None
+
+    def _secret(self, data: bytes) -> str | None:
+        """Why an answer may not stand in the store as it is."""
+        cleaner = self.tracer.gate.cleaner
+        found = list(texts(data))
+        for name, text in found:
+            if cleaner.text(text) is not text or (name and cleaner.named(name, text) is not text):
+                return "the answer holds a credential"
+        whole = "".join(text for _, text in found)
+        return "the answer holds a credential" if cleaner.text(whole) is not whole else None
+
+    def _publish(self, asked: Asked, told: Any, data: bytes, started_ns: int) -> None:
+        span, now = asked.call.span, time.time_ns()
+        assert span is not None
+        input_tokens, output_tokens = asked.exchange.usage(told)
+        entry = Action(
+            key=asked.key.digest,
+            kind=asked.call.kind,
+            operation=asked.exchange.operation,
+            when_ns=now,
+            fields=asked.key.fields,
+            answer=data,
+            trace_id=span.trace_id,
+            span_id=span.span_id,
+            run_id=span.run.run_id,
+            occurrence=asked.call.occurrence,
+            model=asked.exchange.model,
+            duration_ns=now - started_ns,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            expires_ns=None if asked.expires_after_ns is None else now + asked.expires_after_ns,
+        )
+        log = self.tracer.log
+        if len(data) > blob.FILE_BYTES:
+            batch = Batch(self.tracer.gate)
+            entry = msgspec.structs.replace(entry, answer=b"", blob=bytes(batch.data(Domain.BYTES, data)))
+            batch.commit()
+        offset = log.append([framed(entry)])
+        if offset >= 0 and log.stem is not None:
+            self.actions.publish(entry, log.stem.name, offset)

@@ -1,0 +1,112 @@
+"""What is cached: said to `clew.init(cache=...)`, by CLEW_CACHE, or for what runs inside `with clew.caching(...)`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any
+
+from clew.replay.effect import Effect, declared, seconds
+from clew.tracer import init
+
+KINDS = ("llm", "tool", "retriever", "embedding")
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclasses.dataclass(frozen=True)
+class Cache:
+    """Which kinds of calls are answered from the cache, and what tools do.
+
+    `tools` says by name what a tool does that does not say it itself (`clew.effect`): `{"search": "pure"}`,
+    `{"weather": ("read", "10m")}`. A tool of which nothing is said is never cached. `ttl` bounds the age of every
+    answer ("30d", or seconds).
+    """
+
+    llm: bool = True
+    tool: bool = True
+    retriever: bool = True
+    embedding: bool = True
+    tools: Mapping[str, Any] = dataclasses.field(default_factory=lambda: _NOTHING)
+    ttl: str | float | None = None
+
+    def __post_init__(self) -> None:
+        if self.ttl is not None:
+            seconds(self.ttl)
+        for name in self.tools:
+            self.effect_of(name)
+
+    @property
+    def ttl_seconds(self) -> float | None:
+        """The greatest age of an answer that is served."""
+        return None if self.ttl is None else seconds(self.ttl)
+
+    def allows(self, kind: str) -> bool:
+        """Whether calls of a kind may be answered from the cache."""
+        return kind in KINDS and bool(getattr(self, kind))
+
+    def effect_of(self, tool: str) -> Effect | None:
+        """What is said here of a tool."""
+        said = self.tools.get(tool)
+        if said is None or isinstance(said, Effect):
+            return said
+        return declared(said) if isinstance(said, str) else declared(said[0], ttl=said[1])
+
+    @classmethod
+    def of(cls, said: Any) -> Cache | None:
+        """What `init` or the environment says: a Cache, True or False, or kinds such as "llm,embedding". ValueError for
+        anything else."""
+        if isinstance(said, cls):
+            return said
+        if said is None or isinstance(said, bool):
+            return cls() if said else None
+        words = [word.strip() for word in str(said).lower().split(",") if word.strip()]
+        if words in ([], ["0"], ["off"], ["false"], ["no"]):
+            return None
+        if words in (["1"], ["on"], ["true"], ["yes"], ["all"]):
+            return cls()
+        unknown = [word for word in words if word not in KINDS]
+        if unknown:
+            raise ValueError(f"cache={said!r}: {unknown[0]!r} is no kind of call; there are {', '.join(KINDS)}")
+        llm, tool, retriever, embedding = (kind in words for kind in KINDS)
+        return cls(llm, tool, retriever, embedding)
+
+
+_changed: ContextVar[Mapping[str, Any]] = ContextVar("clew-caching", default=_NOTHING)
+
+
+@contextlib.contextmanager
+def caching(enabled: bool = True, **changes: Any) -> Iterator[None]:
+    """What runs inside is cached otherwise than `init` said: `with clew.caching(False)`, `with clew.caching(llm=False)`.
+
+    The fields are those of `clew.Cache`. Where `init` said nothing of a cache, `clew.caching()` switches it on, with
+    every kind that is not switched off.
+    """
+    names = {field.name for field in dataclasses.fields(Cache)}
+    if unknown := changes.keys() - names:
+        raise TypeError(f"clew.caching has no {min(unknown)!r}; there are {', '.join(sorted(names))}")
+    Cache(**changes)  # what makes no sense is said now
+    tracer = init.active()
+    if enabled and tracer is not None and tracer.policy is None:
+        if not tracer.settings.capture:
+            raise ValueError("a cache keeps what was answered, and clew.init was told capture=False")
+        from clew.replay.cache import CachePolicy
+
+        tracer.policy = CachePolicy(tracer, None)
+    token = _changed.set({**_changed.get(), **changes, "enabled": enabled})
+    try:
+        yield
+    finally:
+        _changed.reset(token)
+
+
+def here(said: Cache | None) -> Cache | None:
+    """What is cached at this place, where `init` said `said`."""
+    changes = _changed.get()
+    if not changes:
+        return said
+    if not changes["enabled"]:
+        return None
+    return dataclasses.replace(said or Cache(), **{name: value for name, value in changes.items() if name != "enabled"})

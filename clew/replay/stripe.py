@@ -1,0 +1,100 @@
+"""Stripes: the lock files by which processes of one machine agree on who computes a key.
+
+A key's first two bytes name its file, so there are at most 65,536. The kernel frees a stripe when its holder dies.
+A process holds a stripe once, for all its keys that fall on it: two of them never wait for each other.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+
+class Stripe:
+    """A stripe that this process holds. Its descriptor is -1 where nothing is locked."""
+
+    __slots__ = ("fd", "holders", "name")
+
+    def __init__(self, name: str, fd: int) -> None:
+        self.name = name
+        self.fd = fd
+        self.holders = 1
+
+
+class Stripes:
+    """The stripes in one folder. It is made when it is first needed.
+
+    Where the folder cannot be used (read-only, full, no flock there), `fault` is told once and nothing is locked.
+    """
+
+    def __init__(self, folder: Path, fault: Callable[[OSError], object]) -> None:
+        self._folder = folder
+        self._fault = fault
+        self._told = False
+        self._lock = threading.RLock()
+        self._held: dict[str, Stripe] = {}
+
+    def take(self, key: bytes) -> Stripe | None:
+        """The key's stripe, to be given back with `free`; None while another process holds it. Never waits."""
+        name = key[:2].hex()
+        with self._lock:
+            stripe = self._held.get(name)
+            if stripe is not None:
+                stripe.holders += 1
+                return stripe
+            try:
+                fd = self._open(name)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    stripe = self._held[name] = Stripe(name, fd)
+                finally:
+                    if stripe is None:
+                        os.close(fd)
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                return self._without(name, error)
+            return stripe
+
+    def free(self, stripe: Stripe) -> None:
+        """Give back what `take` gave."""
+        with self._lock:
+            stripe.holders -= 1
+            if stripe.holders or stripe.fd < 0:
+                return
+            self._held.pop(stripe.name, None)
+            fd, stripe.fd = stripe.fd, -1
+            try:
+                fcntl.flock(fd, fcntl.LOCK_UN)  # closing would not do while a forked child has the descriptor too
+            finally:
+                os.close(fd)
+
+    def after_fork(self) -> None:
+        """In a forked child: the parent's locks are none of its own."""
+        self._lock = threading.RLock()
+        for stripe in self._held.values():
+            os.close(stripe.fd)
+            stripe.fd = -1
+        self._held = {}
+
+    def _open(self, name: str) -> int:
+        path = f"{self._folder}/{name}.lock"
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+                raise
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a file that is there can be locked all the same
+
+    def _without(self, name: str, error: OSError) -> Stripe:
+        if not self._told:
+            self._told = True
+            self._fault(error)
+        return Stripe(name, -1)

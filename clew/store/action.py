@@ -1,0 +1,136 @@
+"""Actions: what was asked of the world before, by key, and what it answered.
+
+An action stands in the log of the process that performed it, like everything immutable, and is published in the catalog
+as soon as it does: the next one who asks need not wait for an indexer. Of several actions with one key the newest
+counts, whichever was indexed first.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from clew.store import catalog, record
+from clew.store.catalog import bound
+from clew.store.errors import ClewError, CorruptRecord
+from clew.store.record import Action, RecordType
+from clew.store.segment import SegmentFile
+from clew.store.store import Store
+
+INLINE_BYTES = 64 << 10  # of a record that the catalog repeats
+_REMEMBERED_BYTES = 32 << 20
+_COLUMNS = tuple(column.name for column in catalog.action.c)
+
+
+class Actions:
+    """The actions of one store. Safe to use from several threads."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._known: OrderedDict[bytes, tuple[Action, int]] = OrderedDict()  # with their sizes
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def look(self, key: bytes, now_ns: int) -> Action | None:
+        """The action with this key; None where there is none, it has expired, or it cannot be read."""
+        with self._lock:
+            known = self._known.get(key)
+            if known is not None:
+                self._known.move_to_end(key)
+        if known is not None and _lasts(known[0], now_ns):
+            return known[0]
+        found = self._read(key)
+        return found if found is not None and _lasts(found, now_ns) else None
+
+    def publish(self, entry: Action, stem: str, offset: int) -> None:
+        """Have everybody find an action that was written to the log. StoreError where the catalog cannot take it: an
+        indexer will find it in the log."""
+        self._remember(entry, len(entry.answer))
+        with self.store.write() as connection:
+            insert(connection, [(entry, stem, offset)])
+
+    def answer(self, entry: Action) -> bytes:
+        """What was answered. ClewError where a long answer is lost or damaged."""
+        return self.store.blob(entry.blob)[1] if entry.blob else entry.answer
+
+    def forget(self) -> None:
+        """What is remembered may be stale."""
+        with self._lock:
+            self._known.clear()
+            self._bytes = 0
+
+    def _read(self, key: bytes) -> Action | None:
+        with self.store.read() as connection:
+            row = connection.execute(_by_key(), {"key": key}).first()
+        if row is None:
+            return None
+        try:
+            payload = row.record if row.record is not None else self._payload(row.stem, row.offset)
+            found = record.decode(RecordType.ACTION, payload) if payload else None
+        except (CorruptRecord, ClewError, OSError):
+            return None
+        if not isinstance(found, Action) or found.key != key:
+            return None
+        self._remember(found, len(payload or b""))
+        return found
+
+    def _payload(self, stem: str, offset: int) -> bytes | None:
+        file = SegmentFile(self.store.folder.log / stem)
+        try:
+            frame = file.frame(offset)
+        finally:
+            file.close()
+        return frame.payload if frame is not None and frame.type == RecordType.ACTION else None
+
+    def _remember(self, entry: Action, size: int) -> None:
+        with self._lock:
+            before = self._known.pop(entry.key, None)
+            self._bytes += size - (before[1] if before is not None else 0)
+            self._known[entry.key] = entry, size
+            while self._bytes > _REMEMBERED_BYTES and len(self._known) > 1:
+                self._bytes -= self._known.popitem(last=False)[1][1]
+
+
+def _lasts(entry: Action, now_ns: int) -> bool:
+    return entry.expires_ns is None or entry.expires_ns > now_ns
+
+
+@cache
+def _by_key() -> sa.Select[Any]:
+    table = catalog.action.c
+    return sa.select(table.record, table.stem, table.offset).where(table.key == sa.bindparam("key"))
+
+
+def insert(connection: Connection, actions: Iterable[tuple[Action, str, int]], *, fields: bool = False) -> None:
+    """Rows of actions, each with the segment and offset where it stands; with `fields`, of what their keys were made."""
+    found = list(actions)
+    catalog.insert(connection, catalog.action, _COLUMNS, [_row(*one) for one in found], newest="when_ns")
+    if fields:
+        rows = [(bound(part), bound(one.key), name) for one, _, _ in found for name, part in one.fields.items()]
+        catalog.insert(connection, catalog.action_field, ("digest", "key", "field"), rows)
+
+
+def _row(entry: Action, stem: str, offset: int) -> tuple[Any, ...]:
+    encoded = record.encode(entry)
+    values: dict[str, Any] = {
+        "key": bound(entry.key),
+        "kind": entry.kind,
+        "operation": entry.operation,
+        "model": entry.model,
+        "when_ns": entry.when_ns,
+        "expires_ns": entry.expires_ns,
+        "duration_ns": entry.duration_ns,
+        "input_tokens": entry.input_tokens,
+        "output_tokens": entry.output_tokens,
+        "size_bytes": len(encoded),
+        "stem": stem,
+        "offset": offset,
+        "record": bound(encoded) if len(encoded) <= INLINE_BYTES else None,
+    }
+    return tuple([values[name] for name in _COLUMNS])

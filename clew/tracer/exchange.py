@@ -1,0 +1,39 @@
+"""What a policy needs of a call to keep its answer, or to give one in its place: an integration says it (boundary.py).
+
+Nothing of it is asked for while nobody has installed a policy.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Exchange(Protocol):
+    """A request and its answer, as data.
+
+    A request is the same one whether its answer is streamed, awaited or neither. `sampled`: asked again, it may well be
+    answered differently, so that each time it is asked in a run has an answer of its own.
+    """
+
+    operation: str
+    model: str  # "" where there is none
+    sampled: bool
+
+    def parts(self) -> dict[str, Any]:
+        """Everything that may decide the answer, by name; what only says how it is transported is left out. Ids that a
+        framework or provider mints are renamed by the order of their first use. Raises Unkeyable."""
+
+    def dump(self, response: Any, chunks: list[tuple[int, Any]] | None) -> Any:
+        """An answer as data (replay/answer.py): a response, or chunks with the nanoseconds after the first."""
+
+    def load(self, data: Any) -> Any:
+        """The response that `data` is of, with no id that was minted for another call."""
+
+    def load_chunks(self, data: Any) -> list[tuple[int, Any]]:
+        """The same as chunks, each with the nanoseconds after the first."""
+
+    def refused(self, response: Any, chunks: list[tuple[int, Any]] | None) -> str | None:
+        """Why an answer is none to use again: cut short, a refusal; None if nothing speaks against it."""
+
+    def usage(self, data: Any) -> tuple[int, int]:
+        """Input and output tokens that the answer took."""

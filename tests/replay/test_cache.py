@@ -1,0 +1,543 @@
+"""The cache: an answer is used again for the same request only, comes back as it was, and never hides what happened."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.documents import Document
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.tools import BaseTool, tool
+from langchain_core.vectorstores import InMemoryVectorStore
+
+import clew
+from clew.lineage.view import SpanView
+from clew.tracer.init import Tracer
+from tests.lineage.lineage_bed import BagOfWords
+from tests.replay.conftest import LIVE, Caching, Counted, live
+
+
+def invoked(model: Any, asked: Any, **more: Any) -> str:
+    return str(model.invoke(asked, **more).text)
+
+
+def awaited(model: Any, asked: Any, **more: Any) -> str:
+    return str(asyncio.run(model.ainvoke(asked, **more)).text)
+
+
+def streamed(model: Any, asked: Any, **more: Any) -> str:
+    return "".join(chunk.text for chunk in model.stream(asked, **more)).strip()
+
+
+def streamed_async(model: Any, asked: Any, **more: Any) -> str:
+    async def whole() -> str:
+        return "".join([chunk.text async for chunk in model.astream(asked, **more)])
+
+    return asyncio.run(whole()).strip()
+
+
+WAYS = [invoked, awaited, streamed, streamed_async]
+ways = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+other_ways = pytest.mark.parametrize("other", WAYS, ids=lambda way: way.__name__)
+
+
+def spans(tracer: Tracer, kind: str = "llm") -> list[SpanView]:
+    clew.flush()
+    with clew.open(tracer.folder.path) as reader:
+        return [span for span in reader.spans() if span.kind == kind]
+
+
+# -- what is served
+
+
+@ways
+@other_ways
+def test_a_call_and_a_stream_share_one_answer(caching: Caching, way: Any, other: Any) -> None:
+    with caching():
+        first = way(Counted(), "hello").strip()
+        assert other(Counted(), "hello").strip() == first
+    assert LIVE == {"llm": 1}
+
+
+def test_a_stream_that_was_streamed_comes_in_the_same_chunks(caching: Caching) -> None:
+    with caching():
+        first, second = ([chunk.text for chunk in Counted().stream("a b c")] for _ in range(2))
+    assert first == second
+    assert len(second) > 4
+    assert LIVE == {"llm": 1}
+
+
+def test_a_served_answer_is_equal_and_has_an_id_of_its_own(caching: Caching) -> None:
+    model = Counted(tool="calc")
+    with caching():
+        first, second = model.invoke("hello"), model.invoke("hello")
+    assert first.id != second.id
+    assert first.model_copy(update={"id": None}) == second.model_copy(update={"id": None})
+    second.content = "changed by the program"
+    with caching():
+        assert model.invoke("hello").text == first.text
+    assert LIVE == {"llm": 1}
+
+
+def test_callbacks_fire_on_a_hit(caching: Caching) -> None:
+    class Heard(BaseCallbackHandler):
+        def __init__(self) -> None:
+            self.events: list[str] = []
+
+        def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
+            self.events.append("start")
+
+        def on_llm_new_token(self, token: str, **kwargs: Any) -> None:
+            self.events.append(token)
+
+        def on_llm_end(self, response: Any, **kwargs: Any) -> None:
+            self.events.append("end")
+
+    with caching():
+        heard = [Heard(), Heard()]
+        for one in heard:
+            list(Counted().stream("hello", config={"callbacks": [one]}))
+    assert heard[0].events == heard[1].events
+    assert heard[1].events[0] == "start"
+    assert heard[1].events[-1] == "end"
+    assert len(heard[1].events) > 4
+    assert LIVE == {"llm": 1}
+
+
+def test_a_hit_is_a_span_that_cost_nothing_and_names_the_one_that_did(caching: Caching) -> None:
+    with caching() as tracer:
+        for _ in range(2):
+            Counted().invoke("hello")
+        first, second = spans(tracer)
+    assert first.attributes["clew.cache.hit"] is False
+    assert first.attributes["gen_ai.usage.input_tokens"] == 7
+    assert second.attributes["clew.cache.hit"] is True
+    assert second.attributes["gen_ai.usage.input_tokens"] == 0
+    assert second.attributes["clew.cache.key"] == first.attributes["clew.cache.key"]
+    assert [link[1:] for link in second.links] == [(first.span_id, "served_from")]
+    assert [slot.value["content"] for slot in second.generated] == [slot.value["content"] for slot in first.generated]
+
+
+# -- what is another request
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base_url": "https://two.example"},
+        {"top_k": 2},
+        {"tool": "calc"},
+        {"temperature": 0.0000001},
+        {"says": "x"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_model_with_another_setting_is_another_one(caching: Caching, change: dict[str, Any]) -> None:
+    """LiteLLM and DSPy: two servers with one model name shared a key; `min_p` was no part of it."""
+    with caching():
+        Counted().invoke("hello")
+        Counted(**change).invoke("hello")
+    assert LIVE == {"llm": 2}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([HumanMessage("ab"), HumanMessage("c")], [HumanMessage("a"), HumanMessage("bc")]),
+        ([HumanMessage("a")], [SystemMessage("a")]),
+        ([HumanMessage("a")], [HumanMessage("a", name="b")]),
+        ([HumanMessage("a")], [HumanMessage("a"), HumanMessage("")]),
+        ([HumanMessage([{"type": "text", "text": "1"}])], [HumanMessage([{"type": "text", "text": 1}])]),
+    ],
+    ids=["split", "role", "name", "length", "type"],
+)
+def test_messages_that_differ_are_another_request(caching: Caching, one: Any, other: Any) -> None:
+    """LlamaIndex: ['ab','c'] and ['a','bc'] shared a key."""
+    with caching():
+        Counted(says="x").invoke(one)
+        Counted(says="x").invoke(other)
+    assert LIVE == {"llm": 2}
+
+
+def test_stop_words_and_options_are_part_of_the_request(caching: Caching) -> None:
+    with caching():
+        for more in ({}, {"stop": ["x"]}, {"stop": ["y"]}, {"min_p": 0.1}, {"min_p": 0.9}, {"date": "2026-01-01"}):
+            Counted().invoke("hello", **more)
+    assert LIVE == {"llm": 6}
+
+
+def conversation(call_id: str, message_id: str | None) -> list[Any]:
+    return [
+        HumanMessage("hello", id=message_id),
+        AIMessage(
+            "",
+            id=f"run-{message_id}",
+            tool_calls=[{"name": "calc", "args": {}, "id": call_id}],
+            response_metadata={"id": call_id, "model_provider": "x", "token_usage": {"total": len(call_id)}},
+            usage_metadata={"input_tokens": len(call_id), "output_tokens": 1, "total_tokens": 1 + len(call_id)},
+        ),
+        ToolMessage("9", tool_call_id=call_id),
+    ]
+
+
+def test_minted_ids_and_counts_are_no_part_of_the_request(caching: Caching) -> None:
+    """LangGraph: a message's uuid was in the key."""
+    with caching():
+        first = Counted().invoke(conversation("call_1", "m1")).text
+        assert Counted().invoke(conversation("another", "m2")).text == first
+    assert LIVE == {"llm": 1}
+
+
+def test_an_id_that_answers_another_call_is_another_request(caching: Caching) -> None:
+    calls = [{"name": "calc", "args": {}, "id": "a"}, {"name": "calc", "args": {}, "id": "b"}]
+    with caching():
+        for answered in ("a", "b"):
+            Counted().invoke([AIMessage("", tool_calls=calls), ToolMessage("9", tool_call_id=answered)])
+    assert LIVE == {"llm": 2}
+
+
+def test_how_a_request_is_transported_is_no_part_of_it(caching: Caching) -> None:
+    with caching():
+        Counted().invoke("hello")
+        Counted().invoke("hello", timeout=3)
+        Counted(tags=["x"], metadata={"y": 1}).invoke("hello", config={"tags": ["z"]})
+    assert LIVE == {"llm": 1}
+
+
+# -- sampled calls
+
+
+def test_a_sampled_call_that_is_made_again_in_a_run_has_an_answer_of_its_own(caching: Caching) -> None:
+    """inspect_ai#2580, dspy#8745: n samples must not become one."""
+    answers: list[list[str]] = []
+    for _ in range(2):
+        with caching(), clew.run("samples"):
+            answers.append([Counted(temperature=None).invoke("hello").text for _ in range(3)])
+    assert answers[0] == answers[1]
+    assert len(set(answers[0])) == 3
+    assert LIVE == {"llm": 3}
+
+
+# -- what is not used again
+
+
+@ways
+def test_an_error_is_not_used_again(caching: Caching, way: Any) -> None:
+    class Failing(Counted):
+        def _answer(self, messages: list[Any]) -> AIMessage:
+            if live("failing") == 1:
+                raise ConnectionError("down")
+            return super()._answer(messages)
+
+    with caching():
+        with pytest.raises(ConnectionError):
+            way(Failing(), "hello")
+        assert way(Failing(), "hello").startswith("answer 1")
+        assert way(Failing(), "hello").startswith("answer 1")
+    assert LIVE == {"failing": 2, "llm": 1}
+
+
+@ways
+@pytest.mark.parametrize("reason", ["length", "content_filter", "max_tokens"])
+def test_an_answer_that_was_cut_short_is_not_used_again(caching: Caching, way: Any, reason: str) -> None:
+    with caching() as tracer:
+        for _ in range(2):
+            way(Counted(finish_reason=reason), "hello")
+        assert {span.attributes["clew.cache.refused"] for span in spans(tracer)} == {f"it ended by {reason}"}
+    assert LIVE == {"llm": 2}
+
+
+def test_a_stream_whose_reader_goes_away_is_not_used_again(caching: Caching) -> None:
+    with caching():
+        stream = Counted().stream("a b c d e f")
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+        assert streamed(Counted(), "a b c d e f").endswith("f")
+    assert LIVE == {"llm": 2}
+
+
+def test_an_answer_that_holds_a_credential_is_not_kept(caching: Caching, tmp_path: Path) -> None:
+    key = "sk-proj-" + "aB3dE6gH9jK2" * 4
+    with caching() as tracer:
+        texts = [Counted(says=f"your key is {key}").invoke("hello").text for _ in range(2)]
+        assert spans(tracer)[0].attributes["clew.cache.refused"] == "the answer holds a credential"
+    assert texts == [f"your key is {key}"] * 2
+    assert LIVE == {"llm": 2}
+
+
+def test_what_has_no_canonical_form_goes_by_the_cache_and_says_why(caching: Caching) -> None:
+    with caching() as tracer:
+        for _ in range(2):
+            Counted().invoke("hello", helper=threading.Event)
+            Counted().bind(handle=iter([])).invoke("hello")
+        reasons = [span.attributes.get("clew.cache.bypass", "") for span in spans(tracer)]
+    assert any("iterator" in reason for reason in reasons)
+    assert LIVE["llm"] >= 3
+
+
+# -- tools
+
+
+def counting(name: str, effect: Any = None, **more: Any) -> BaseTool:
+    @tool(name)
+    def count(x: int) -> str:
+        """Count."""
+        return f"{live(name)} for {x}"
+
+    return clew.effect(effect, **more)(count) if effect else count
+
+
+def test_a_tool_that_says_nothing_is_called_each_time(caching: Caching, caplog: pytest.LogCaptureFixture) -> None:
+    with caching() as tracer, caplog.at_level("INFO", "clew"):
+        search = counting("search")
+        assert [search.invoke({"x": 1}) for _ in range(3)] == ["1 for 1", "2 for 1", "3 for 1"]
+        assert "clew.effect" in spans(tracer, "tool")[0].attributes["clew.cache.bypass"]
+    assert sum("search" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_pure_tool_is_called_once_for_its_arguments(caching: Caching) -> None:
+    with caching():
+        search = counting("search", "pure")
+        asked = [search.invoke({"x": x}) for x in (1, 1, 2, 1)]
+    assert asked == ["1 for 1", "1 for 1", "2 for 2", "1 for 1"]
+
+
+def test_what_was_read_is_good_for_its_time(caching: Caching, monkeypatch: pytest.MonkeyPatch) -> None:
+    from clew.replay import cache
+
+    now = [1_800_000_000_000_000_000]
+    monkeypatch.setattr(cache.time, "time_ns", lambda: now[0])
+    with caching():
+        weather = counting("weather", "read", ttl="10m")
+        assert weather.invoke({"x": 1}) == "1 for 1"
+        now[0] += 599 * 10**9
+        assert weather.invoke({"x": 1}) == "1 for 1"
+        now[0] += 2 * 10**9
+        assert weather.invoke({"x": 1}) == "2 for 1"
+        assert weather.invoke({"x": 1}) == "2 for 1"
+
+
+def test_a_write_is_done_once_for_each_idempotency_key(caching: Caching) -> None:
+    with caching():
+        pay = counting("pay", "write", idempotency_key=lambda arguments: arguments["x"] % 2)
+        assert [pay.invoke({"x": x}) for x in (1, 3, 2)] == ["1 for 1", "1 for 1", "2 for 2"]
+
+
+def test_a_tool_that_never_is_used_again(caching: Caching) -> None:
+    with caching():
+        roll = counting("roll", "never")
+        assert [roll.invoke({"x": 1}) for _ in range(2)] == ["1 for 1", "2 for 1"]
+
+
+def test_a_tool_call_of_a_model_gets_its_answer_under_its_own_id(caching: Caching) -> None:
+    with caching():
+        search = counting("search", "pure")
+        answers = [
+            search.invoke({"type": "tool_call", "name": "search", "args": {"x": 1}, "id": name}) for name in ("a", "b")
+        ]
+    assert [(one.content, one.tool_call_id) for one in answers] == [("1 for 1", "a"), ("1 for 1", "b")]
+
+
+def test_two_tools_of_one_name_are_two(caching: Caching) -> None:
+    with caching(clew.Cache(tools={"same": "pure"})):
+
+        @tool("same")
+        def one(x: int) -> int:
+            """Do it."""
+            return x + 1
+
+        @tool("same")
+        def other(x: int) -> int:
+            """Do it."""
+            return x + 2
+
+        assert [one.invoke({"x": 1}), other.invoke({"x": 1}), one.invoke({"x": 1})] == [2, 3, 2]
+
+
+@pytest.mark.parametrize("value", [(1, 2), {1: "a"}, {"a": (1, [2])}, b"x", 2**70, float("inf"), None, True, {1, 2}])
+def test_what_a_tool_returned_comes_back_in_its_type(caching: Caching, value: Any) -> None:
+    @clew.effect("pure")
+    def give(x: int) -> Any:
+        """Give."""
+        live("give")
+        return value
+
+    with caching():
+        given = [tool(give).invoke({"x": 1}) for _ in range(2)]
+    assert given == [value, value]
+    assert type(given[1]) is type(value)
+    assert LIVE == {"give": 1}
+
+
+def test_an_object_that_cannot_be_kept_is_made_each_time(caching: Caching) -> None:
+    class Handle:
+        pass
+
+    @clew.effect("pure")
+    def give(x: int) -> Any:
+        """Give."""
+        live("give")
+        return Handle()
+
+    with caching() as tracer:
+        given = [tool(give).invoke({"x": 1}) for _ in range(2)]
+        assert "Handle" in spans(tracer, "tool")[0].attributes["clew.cache.refused"]
+    assert given[0] is not given[1]
+    assert LIVE == {"give": 2}
+
+
+# -- retrievers
+
+
+class Shelf(BaseRetriever):
+    edition: int = 0
+
+    def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+        live("retriever")
+        return [Document(f"{query} in edition {self.edition}", id="d", metadata={"n": (1, 2)})]
+
+
+def test_a_retriever_is_asked_once_for_a_query(caching: Caching) -> None:
+    with caching():
+        first = Shelf().invoke("x")
+        again = Shelf().invoke("x")
+        assert Shelf(edition=1).invoke("x") != first
+        assert Shelf().invoke("y") != first
+    assert again == first
+    assert again[0].metadata == {"n": (1, 2)}
+    assert LIVE == {"retriever": 3}
+
+
+def test_a_vector_store_that_changed_is_asked_again(caching: Caching) -> None:
+    with caching(clew.Cache(embedding=False)) as tracer:
+        store = InMemoryVectorStore(BagOfWords())
+        store.add_documents([Document("one", id="1")])
+        retriever = store.as_retriever(search_kwargs={"k": 5})
+        assert [len(retriever.invoke("one")) for _ in range(2)] == [1, 1]
+        store.add_documents([Document("two", id="2")])
+        assert len(retriever.invoke("one")) == 2
+        hits = [span.attributes["clew.cache.hit"] for span in spans(tracer, "retriever")]
+    assert hits == [False, True, False]
+
+
+# -- where it is on
+
+
+def test_without_being_asked_for_nothing_is_cached(caching: Caching) -> None:
+    with caching(None):
+        assert [Counted().invoke("hello").text for _ in range(2)] == ["answer 1 to hello", "answer 2 to hello"]
+
+
+def test_each_kind_is_switched_by_itself(caching: Caching) -> None:
+    with caching("tool"):
+        search = counting("search", "pure")
+        for _ in range(2):
+            Counted().invoke("hello")
+            search.invoke({"x": 1})
+    assert LIVE == {"llm": 2, "search": 1}
+
+
+def test_the_environment_switches_it(caching: Caching, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLEW_CACHE", "llm")
+    with caching(None):
+        for _ in range(2):
+            Counted().invoke("hello")
+    assert LIVE == {"llm": 1}
+
+
+def test_a_call_can_go_by_the_cache_and_a_run_can_have_one(caching: Caching) -> None:
+    with caching():
+        Counted().invoke("hello")
+        with clew.caching(False):
+            Counted().invoke("hello")
+        with clew.caching(llm=False):
+            Counted().invoke("hello")
+        Counted().invoke("hello")
+    assert LIVE == {"llm": 3}
+    LIVE.clear()
+    with caching(None):
+        with clew.caching(), clew.run("cached"):
+            for _ in range(2):
+                Counted().invoke("another")
+        Counted().invoke("another")
+    assert LIVE == {"llm": 2}
+
+
+@pytest.mark.parametrize("said", ["llms", "llm,embeddings", 7])
+def test_a_kind_that_is_none_is_refused(clean_tracing: None, tmp_path: Path, said: Any) -> None:
+    with pytest.raises(ValueError, match="no kind of call"):
+        clew.init("tests", store=tmp_path / "store", cache=said)
+
+
+def test_a_cache_needs_content(clean_tracing: None, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="capture=False"):
+        clew.init("tests", store=tmp_path / "store", cache=True, capture=False)
+
+
+# -- together
+
+
+def test_many_threads_that_ask_at_once_ask_once(caching: Caching) -> None:
+    barrier = threading.Barrier(8)
+
+    class Slow(Counted):
+        def _answer(self, messages: list[Any]) -> AIMessage:
+            threading.Event().wait(0.05)
+            return super()._answer(messages)
+
+    def ask(_: int) -> str:
+        barrier.wait(10)
+        return str(Slow().invoke("hello").text)
+
+    with caching(), ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(ask, range(8))) == {"answer 1 to hello"}
+    assert LIVE == {"llm": 1}
+
+
+def test_many_tasks_that_ask_at_once_ask_once(caching: Caching) -> None:
+    class Slow(Counted):
+        async def _agenerate(self, messages: list[Any], *args: Any, **kwargs: Any) -> Any:
+            await asyncio.sleep(0.02)
+            return self._generate(messages)
+
+    async def ask() -> list[str]:
+        return [one.text for one in await asyncio.gather(*(Slow().ainvoke("hello") for _ in range(8)))]
+
+    with caching():
+        assert set(asyncio.run(ask())) == {"answer 1 to hello"}
+    assert LIVE == {"llm": 1}
+
+
+def test_a_catalog_that_was_lost_has_the_answers_again(caching: Caching, tmp_path: Path) -> None:
+    from clew.lineage import rebuild
+    from clew.store.folder import Folder
+
+    with caching():
+        first = Counted().invoke("hello").text
+    for path in (tmp_path / "store").glob("catalog.sqlite*"):
+        path.unlink()
+    rebuild.rebuild(Folder(tmp_path / "store"))
+    with caching():
+        assert Counted().invoke("hello").text == first
+    assert LIVE == {"llm": 1}
+
+
+def test_a_cache_that_fails_does_not_stop_the_program(
+    caching: Caching, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from clew.store.action import Actions
+
+    def fail(*args: Any) -> Any:
+        raise OSError("gone")
+
+    with caching() as tracer:
+        monkeypatch.setattr(Actions, "look", fail)
+        monkeypatch.setattr(Actions, "publish", fail)
+        assert [invoked(Counted(), "hello") for _ in range(2)] == ["answer 1 to hello", "answer 2 to hello"]
+        assert set(tracer.faults.take()) == {"cache lookup", "cached answer"}

@@ -90,6 +90,20 @@ class Resolver(Values):
             cause = self.rows.find_span(trace_id + span_id) if evidence is not None else None
             if evidence is not None and cause is not None:
                 self.rows.edge(span.node, cause, Relation.CONTROL, evidence)
+        self._made(scope, span, record)
+        for trace_id, span_id, kind in record.links:
+            if kind == "served_from":
+                self._served(span, self.rows.find_span(trace_id + span_id), record.generated)
+
+    def _served(self, span: SeenSpan, performed: int | None, slots: Iterable[Slot]) -> None:
+        """What a span was answered from the cache is what the span that performed the call made."""
+        for position, slot in enumerate(slots):
+            mine = self.rows.find(_output_key(span.node, slot, position))
+            theirs = self.rows.find(_output_key(performed, slot, position)) if performed is not None else None
+            if mine is not None and theirs is not None:
+                self.rows.edge(mine, theirs, SAME)
+
+    def _made(self, scope: RunScope, span: SeenSpan, record: SpanEnd) -> None:
         kind = span.kind
         if kind == "node":
             self._written(scope, span, record.generated)
@@ -114,7 +128,7 @@ class Resolver(Values):
 
     def _output(self, span: SeenSpan, slot: Slot, position: int, run: int) -> int:
         """The node of one thing that one span made."""
-        key = b"o" + span.node.to_bytes(8, "big") + slot.role.encode() + bytes((position & 255,))
+        key = _output_key(span.node, slot, position)
         node, _ = self.rows.node(
             key, SCOPED, slot.kind, domain=slot.domain, digest=slot.digest, run=run, role=slot.role, name=slot.name
         )
@@ -315,3 +329,7 @@ class Resolver(Values):
             self.rows.edge(node, document, SAME, Evidence.CONTENT)
         else:
             self._parts(scope, span, node, slot, node)
+
+
+def _output_key(span: int, slot: Slot, position: int) -> bytes:
+    return b"o" + span.to_bytes(8, "big") + slot.role.encode() + bytes((position & 255,))

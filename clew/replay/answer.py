@@ -22,6 +22,7 @@ _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1
 _DEPTH = 64
 _encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.decode
 _PLAIN = frozenset((type(None), bool, float, bytes))
+_FLOATS = frozenset((float,))
 
 
 class _Class(NamedTuple):
@@ -91,6 +92,8 @@ def _out(value: Any, depth: int) -> Any:
     if depth > _DEPTH:
         raise Unstorable("an answer that is nested too deeply")
     if cls is list:
+        if _FLOATS.issuperset(map(type, value)):  # a vector
+            return value
         return [_out(part, depth + 1) for part in value]
     if cls is dict:
         if all(type(key) is str for key in value):
@@ -137,6 +140,8 @@ def _equal(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, (list, tuple)):
+        if _FLOATS.issuperset(map(type, one)) and _FLOATS.issuperset(map(type, other)) and one == other:
+            return True
         return len(one) == len(other) and all(map(_equal, one, other))
     if isinstance(one, dict):
         return list(one) == list(other) and all(_equal(one[key], other[key]) for key in one)

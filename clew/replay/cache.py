@@ -44,6 +44,14 @@ class Asked(NamedTuple):
     expires_after_ns: int | None
 
 
+class _Known(NamedTuple):
+    """What is known of a batch: answers by key, the positions of the rest, and when it was asked for."""
+
+    answers: dict[bytes, bytes]
+    missing: list[int]
+    started_ns: int
+
+
 class CachePolicy:
     """Answers calls from the actions of a store, and adds to them."""
 
@@ -60,6 +68,9 @@ class CachePolicy:
         asked = self._ask(call)
         if asked is None:
             return perform()
+        if isinstance(asked, list):
+            known = self._known(call, asked)
+            return self._joined(asked, known, perform() if known.missing else [])
         made: list[Any] = []
 
         def compute() -> bytes | None:
@@ -77,6 +88,9 @@ class CachePolicy:
         asked = self._ask(call)
         if asked is None:
             return await perform()
+        if isinstance(asked, list):
+            known = self._known(call, asked)
+            return self._joined(asked, known, await perform() if known.missing else [])
         made: list[Any] = []
 
         async def compute() -> bytes | None:
@@ -92,7 +106,7 @@ class CachePolicy:
 
     def stream(self, call: Call, perform: Callable[[], Iterator[Any]]) -> Iterator[Any]:
         asked = self._ask(call)
-        if asked is None:
+        if asked is None or isinstance(asked, list):
             return perform()
 
         def compute() -> Iterator[Any]:
@@ -107,7 +121,7 @@ class CachePolicy:
 
     def stream_async(self, call: Call, perform: Callable[[], AsyncIterator[Any]]) -> AsyncIterator[Any]:
         asked = self._ask(call)
-        if asked is None:
+        if asked is None or isinstance(asked, list):
             return perform()
 
         async def compute() -> AsyncIterator[Any]:
@@ -124,14 +138,17 @@ class CachePolicy:
 
     # -- what is asked
 
-    def _ask(self, call: Call) -> Asked | None:
+    def _ask(self, call: Call) -> Asked | list[Asked] | None:
         settings = here(self.said)
         if settings is None or not settings.allows(call.kind) or call.exchange is None or call.span is None:
             return None
         try:
-            exchange = call.exchange()
+            exchange: Any = call.exchange()
             if exchange is None:  # of a shape that no answer is kept of
                 return None
+            if hasattr(exchange, "each"):
+                call.narrow = exchange.narrowed
+                return [self._asked(call, one, Effect("pure"), settings) for one in exchange.each()]
             effect = Effect("pure")
             if call.kind == "tool":
                 told = settings.effect_of(call.name) or effect_of(call.instance)
@@ -139,17 +156,20 @@ class CachePolicy:
                     self._bypassed(call, f"nothing says what the tool {call.name!r} does: see clew.effect", told)
                     return None
                 effect = told
-            ttl = min((one for one in (effect.ttl_seconds, settings.ttl_seconds) if one is not None), default=None)
-            parts = exchange.parts()
-            if effect.idempotency_key is not None:
-                parts = {"tool": parts["tool"], "idempotency": effect.idempotency_key(parts["arguments"])}
-            key = key_of(self.tracer.gate, call.kind, exchange, parts, call.occurrence)
-            return Asked(call, exchange, key, None if ttl is None else int(ttl * 1e9))
+            return self._asked(call, exchange, effect, settings)
         except Unkeyable as error:
             self._bypassed(call, str(error), None)
         except Exception as error:
             self.tracer.faults.add("cache key", error)
         return None
+
+    def _asked(self, call: Call, exchange: Exchange, effect: Effect, settings: Cache) -> Asked:
+        ttl = min((one for one in (effect.ttl_seconds, settings.ttl_seconds) if one is not None), default=None)
+        parts = exchange.parts()
+        if effect.idempotency_key is not None:
+            parts = {"tool": parts["tool"], "idempotency": effect.idempotency_key(parts["arguments"])}
+        key = key_of(self.tracer.gate, call.kind, exchange, parts, call.occurrence)
+        return Asked(call, exchange, key, None if ttl is None else int(ttl * 1e9))
 
     def _bypassed(self, call: Call, reason: str, told: Effect | None) -> None:
         """A call that goes by the cache; its span says why, and so does the log of the program, once."""
@@ -163,6 +183,46 @@ class CachePolicy:
     def _alone(self, error: OSError) -> None:
         self.tracer.faults.add("single-flight between processes", error)
 
+    # -- several things at once
+
+    def _known(self, call: Call, asked: list[Asked]) -> _Known:
+        """What is known of a batch; the call is narrowed to the rest, each thing once."""
+        answers: dict[bytes, Any] = {}
+        missing: dict[bytes, int] = {}
+        for position, one in enumerate(asked):
+            key = one.key.digest
+            if key in answers or key in missing:
+                continue
+            data = self._look(one, quietly=True)
+            if data is MISSING:
+                missing[key] = position
+            else:
+                answers[key] = data
+        hits = sum(one.key.digest in answers for one in asked)
+        assert call.span is not None
+        call.span.attributes({"clew.cache.hit": not missing, "clew.cache.hits": hits})
+        if not missing:
+            call.span.facts["served"] = True
+        if missing and len(missing) < len(asked):
+            call.narrowed = call.narrow(list(missing.values()))
+        return _Known(answers, list(missing.values()), time.time_ns())
+
+    def _joined(self, asked: list[Asked], known: _Known, performed: Any) -> Any:
+        """The answers of all, in their order."""
+        if not known.missing:
+            return [one.exchange.load(unpack(known.answers[one.key.digest])) for one in asked]
+        if len(performed) != len(known.missing):  # it answered something else than it was asked
+            return performed
+        fresh: dict[bytes, Any] = {}
+        for position, response in zip(known.missing, performed, strict=True):
+            one = asked[position]
+            fresh[one.key.digest] = response
+            self._keep(one, response, None, known.started_ns, quietly=True)
+        return [
+            copy.copy(fresh[key]) if (key := one.key.digest) in fresh else one.exchange.load(unpack(known.answers[key]))
+            for one in asked
+        ]
+
     # -- what was answered
 
     @property
@@ -172,7 +232,7 @@ class CachePolicy:
             self._opened = os.getpid(), Actions(index.shared(self.tracer.folder)[0])
         return self._opened[1]
 
-    def _look(self, asked: Asked) -> Any:
+    def _look(self, asked: Asked, *, quietly: bool = False) -> Any:
         """The bytes of a known answer, or MISSING."""
         try:
             entry = self.actions.look(asked.key.digest, time.time_ns())
@@ -185,7 +245,8 @@ class CachePolicy:
         except Exception as error:
             self.tracer.faults.add("cache lookup", error)
             return MISSING
-        self._hit(asked, entry)
+        if not quietly:
+            self._hit(asked, entry)
         return data
 
     def _look_chunks(self, asked: Asked) -> Any:
@@ -214,7 +275,9 @@ class CachePolicy:
         if entry is not None and entry.span_id:
             span.link(entry.trace_id, entry.span_id, "served_from")
 
-    def _keep(self, asked: Asked, response: Any, chunks: Chunks | None, started_ns: int) -> bytes | None:
+    def _keep(
+        self, asked: Asked, response: Any, chunks: Chunks | None, started_ns: int, *, quietly: bool = False
+    ) -> bytes | None:
         """Publish an answer; its bytes, or None if it is not to be used again."""
         span = asked.call.span
         assert span is not None
@@ -234,7 +297,8 @@ class CachePolicy:
             self.tracer.faults.add("cached answer", error)
             return None
         finally:
-            span.attributes(attributes)
+            if not quietly:
+                span.attributes(attributes)
         span.attributes({"clew.cache.refused": reason[:500]})
         return None
 
@@ -276,4 +340,4 @@ class CachePolicy:
             batch.commit()
         offset = log.append([framed(entry)])
         if offset >= 0 and log.stem is not None:
-            self.actions.publish(entry, log.stem.name, offset)
+            self.actions.publish([(entry, log.stem.name, offset)])

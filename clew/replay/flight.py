@@ -42,7 +42,7 @@ _LED = otel_context.create_key("clew-flights")  # the flights within which a cal
 
 
 class Flights:
-    """The flights of one store in this process; a forked child begins with none.
+    """The flights of one store in this process: one object for each folder. A forked child begins with none.
 
     `deterministic(error)` says that an error would come again: followers get it too. After any other one the next of
     them leads, so each caller computes at most once. What is no Exception (KeyboardInterrupt, a cancellation) stays
@@ -126,7 +126,7 @@ class Flights:
         while True:
             with _Turn(self, key, look, streams=True) as turn:
                 drive(turn.board())
-                tape = turn.tape() or turn.open(Tape, lambda: iter(compute()))
+                tape = turn.reads or turn.open(Tape, lambda: iter(compute()))
                 while (chunk := drive(tape.read(turn.at))) is not END:
                     if turn.is_new(chunk, given, broken):
                         yield chunk if turn.leads or copy is None else copy(chunk)
@@ -149,7 +149,7 @@ class Flights:
             with _Turn(self, key, look, asyncio.get_running_loop(), streams=True) as turn:
                 try:
                     await drive_async(turn.board())
-                    tape = turn.tape() or turn.open(PumpedTape, lambda: aiter(compute()))
+                    tape = turn.reads or turn.open(PumpedTape, lambda: aiter(compute()))
                     while (chunk := await drive_async(tape.read(turn.at))) is not END:
                         if turn.is_new(chunk, given, broken):
                             yield chunk if turn.leads or copy is None else copy(chunk)
@@ -168,12 +168,8 @@ class Flights:
                 del self.table[flight.key]
             if not flight.ended:
                 flight.value, flight.error, flight.ended = value, error, True
-            stripe, flight.stripe = flight.stripe, None  # one that was lost may have got it since
-        try:
-            if stripe is not None:
-                self.stripes.free(stripe)
-        finally:
-            flight.tell()
+            flight.stripe = None  # it is free; also that of a lost one, which may have got it since
+        flight.tell()
 
     def after_fork(self) -> None:
         """In a forked child: its own stripes, and no flights. What its thread was leading ends unheard."""
@@ -206,7 +202,7 @@ class _Turn:
         self._streams = streams
         self._began = 0.0
         self._flight: Flight | None = None
-        self._reads: Tape | None = None
+        self.reads: Tape | None = None  # unless this caller opens one
         self.leads = False
         self.computes = False
         self.at = 0  # the chunk that is read next
@@ -233,10 +229,13 @@ class _Turn:
                 yield from self._take_off(self._lead(alone=True))
                 return
             if flight.tape is not None:
+                if flight.tape.ended:
+                    self._home.end(flight, error=flight.tape.error)  # where an interrupt kept others from it
                 if not flight.tape.join():  # its last reader is closing it
+                    yield flight.tape.close, 0.0
                     yield None, FIRST_PAUSE_SECONDS
                 elif self._streams:
-                    self._reads = flight.tape
+                    self.reads = flight.tape
                     return
                 else:
                     yield from self._read_to_the_end(flight.tape)
@@ -282,10 +281,10 @@ class _Turn:
     def _take_off(self, flight: Flight) -> Generator[Step, None, None]:
         pause, since = FIRST_PAUSE_SECONDS, monotonic()
         while not flight.airborne:
-            stripe = self._home.stripes.take(self._key)
-            if stripe is not None:
-                flight.stripe, flight.airborne = stripe, True
-            elif monotonic() - since > (self._home.nested_seconds if self._holds else self._home.patience_seconds):
+            flight.stripe = self._home.stripes.take(self._key)
+            if flight.stripe is not None or monotonic() - since > (
+                self._home.nested_seconds if self._holds else self._home.patience_seconds
+            ):
                 flight.airborne = True
             else:
                 yield None, pause
@@ -294,7 +293,7 @@ class _Turn:
         if found is MISSING:
             self.computes = True
         elif self._streams:
-            self._reads = flight.tape = Tape.of(found)
+            self.reads = flight.tape = Tape.of(found)
             self._home.end(flight)
         else:
             self.land(found)
@@ -337,10 +336,6 @@ class _Turn:
         assert self._flight is not None
         return self._flight.value if self.leads or copy is None else copy(self._flight.value)
 
-    def tape(self) -> Tape | None:
-        """The tape to read, unless this caller opens it."""
-        return self._reads
-
     def open(self, kind: Callable[..., Tape], source: Callable[[], Any]) -> Tape:
         """A tape for all who want the stream now."""
         home, flight = self._home, self._flight
@@ -348,13 +343,13 @@ class _Turn:
         context = copy_context()
         context.run(self.enter)
         made = kind(context.run(source), context, lambda error: home.end(flight, error=error))
-        self._reads = flight.tape = made
+        self.reads = flight.tape = made
         flight.tell()
         return made
 
     def leave(self) -> asyncio.Task[None] | None:
         """Read no more. Gives what is to be awaited, where this ends the stream."""
-        tape, self._reads = self._reads, None
+        tape, self.reads = self.reads, None
         return None if tape is None else tape.leave()
 
     def is_new(self, chunk: T, given: list[T], broken: BaseException | None) -> bool:

@@ -10,19 +10,28 @@ import errno
 import fcntl
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
 
 class Stripe:
-    """A stripe that this process holds. Its descriptor is -1 where nothing is locked."""
+    """A stripe that this process holds for as long as anybody refers to it: an interrupt between two lines leaves none.
 
-    __slots__ = ("fd", "holders", "name")
+    Its descriptor is -1 where nothing is locked.
+    """
 
-    def __init__(self, name: str, fd: int) -> None:
-        self.name = name
-        self.fd = fd
-        self.holders = 1
+    __slots__ = ("__weakref__", "fd")
+
+    def __init__(self) -> None:
+        self.fd = -1
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_UN)  # closing would not do while a forked child has the descriptor too
+            finally:
+                os.close(self.fd)
 
 
 class Stripes:
@@ -36,50 +45,36 @@ class Stripes:
         self._fault = fault
         self._told = False
         self._lock = threading.RLock()
-        self._held: dict[str, Stripe] = {}
+        self._held: weakref.WeakValueDictionary[str, Stripe] = weakref.WeakValueDictionary()
 
     def take(self, key: bytes) -> Stripe | None:
-        """The key's stripe, to be given back with `free`; None while another process holds it. Never waits."""
+        """The key's stripe, freed when it is let go of; None while another process holds it. Never waits."""
         name = key[:2].hex()
         with self._lock:
             stripe = self._held.get(name)
             if stripe is not None:
-                stripe.holders += 1
                 return stripe
+            stripe = Stripe()
             try:
-                fd = self._open(name)
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    stripe = self._held[name] = Stripe(name, fd)
-                finally:
-                    if stripe is None:
-                        os.close(fd)
+                stripe.fd = self._open(name)
+                fcntl.flock(stripe.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return None
             except OSError as error:
-                return self._without(name, error)
+                if not self._told:
+                    self._told = True
+                    self._fault(error)
+                return stripe
+            self._held[name] = stripe
             return stripe
-
-    def free(self, stripe: Stripe) -> None:
-        """Give back what `take` gave."""
-        with self._lock:
-            stripe.holders -= 1
-            if stripe.holders or stripe.fd < 0:
-                return
-            self._held.pop(stripe.name, None)
-            fd, stripe.fd = stripe.fd, -1
-            try:
-                fcntl.flock(fd, fcntl.LOCK_UN)  # closing would not do while a forked child has the descriptor too
-            finally:
-                os.close(fd)
 
     def after_fork(self) -> None:
         """In a forked child: the parent's locks are none of its own."""
         self._lock = threading.RLock()
-        for stripe in self._held.values():
+        for stripe in list(self._held.values()):
             os.close(stripe.fd)
             stripe.fd = -1
-        self._held = {}
+        self._held = weakref.WeakValueDictionary()
 
     def _open(self, name: str) -> int:
         path = f"{self._folder}/{name}.lock"
@@ -92,9 +87,3 @@ class Stripes:
             if error.errno not in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
                 raise
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a file that is there can be locked all the same
-
-    def _without(self, name: str, error: OSError) -> Stripe:
-        if not self._told:
-            self._told = True
-            self._fault(error)
-        return Stripe(name, -1)

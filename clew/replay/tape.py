@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextvars import Context
-from threading import Lock, RLock
+from threading import RLock
 from typing import Any, TypeAlias, TypeVar
 
 T = TypeVar("T")
@@ -98,6 +99,12 @@ def _nothing(error: BaseException | None) -> None:
     pass
 
 
+class _Puller:
+    """Lives in the frame of who pulls: an interrupt between any two lines leaves nothing locked."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Tape:
     """What came so far, from a source that any thread may pull. `ended` is told the error, None for a whole stream.
 
@@ -117,7 +124,7 @@ class Tape:
     def after_fork(self) -> None:
         """In a forked child: threads that held a lock or pulled are not there."""
         self._lock = RLock()
-        self._pulling = Lock()
+        self._puller: weakref.ref[_Puller] | None = None
         self._changed: Future[None] | None = None
 
     @classmethod
@@ -141,7 +148,7 @@ class Tape:
             self._readers -= 1
             if self._readers or self.ended:
                 return None
-        return self._close()
+        return self.close()
 
     def read(self, at: int) -> Generator[Step, None, Any]:
         """Chunk number `at`, or END: then `error` says whether that is the stream's own end."""
@@ -159,43 +166,55 @@ class Tape:
 
     def _more(self, at: int, changed: Future[None]) -> Step:
         """The step that brings chunk `at` nearer."""
-        return (changed if self._pulling.locked() else lambda: self._pull(at)), SLICE_SECONDS
+        return (changed if self._is_pulled else lambda: self._pull(at)), SLICE_SECONDS
 
     def _check(self) -> None:
         """End it, where nobody can pull any more."""
 
+    @property
+    def _is_pulled(self) -> bool:
+        return self._puller is not None and self._puller() is not None
+
+    def _claim(self, puller: _Puller) -> bool:
+        with self._lock:
+            if self._is_pulled:
+                return False
+            self._puller = weakref.ref(puller)
+            return True
+
     def _pull(self, at: int) -> None:
-        if not self._pulling.acquire(blocking=False):
+        puller = _Puller()
+        if not self._claim(puller):
             return
         try:
             if self.ended or at < len(self.chunks):
                 return
             try:
                 chunk = self._context.run(next, self._source, END)
-            except Exception as error:
-                self._end(error)
-            except BaseException as error:
-                self._end(error)
-                raise
-            else:
                 if chunk is END:
                     self._end(None)
                 else:
-                    self.chunks.append(chunk)
+                    self.chunks.append(chunk)  # in here: an interrupt before it would lose a chunk for all others
+            except BaseException as error:
+                self._end(error)
+                if not isinstance(error, Exception):
+                    raise
         finally:
-            self._pulling.release()
+            self._puller = None
             self._notify()
             if not self._readers and not self.ended:  # the last one left meanwhile
-                self._close()
+                self.close()
 
-    def _close(self) -> asyncio.Task[None] | None:
-        if not self._pulling.acquire(blocking=False):
+    def close(self) -> asyncio.Task[None] | None:
+        """Close the source, where nobody reads any more. Also for who cannot join: the last one may not have come to it."""
+        puller = _Puller()
+        if self._readers or self.ended or not self._claim(puller):
             return None  # who pulls will do it
         try:
-            if not self.ended and hasattr(self._source, "close"):
+            if hasattr(self._source, "close"):
                 self._context.run(self._source.close)
         finally:
-            self._pulling.release()
+            self._puller = None
             self._end(GeneratorExit())
         return None
 
@@ -257,7 +276,7 @@ class PumpedTape(Tape):
         self._task = None  # its context leads back here
         self._end(asyncio.CancelledError())  # where it was cancelled before it began
 
-    def _close(self) -> asyncio.Task[None] | None:
+    def close(self) -> asyncio.Task[None] | None:
         task = self._task
         if task is not None:
             self._tell(task.cancel)

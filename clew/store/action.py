@@ -48,12 +48,14 @@ class Actions:
         found = self._read(key)
         return found if found is not None and _lasts(found, now_ns) else None
 
-    def publish(self, entry: Action, stem: str, offset: int) -> None:
-        """Have everybody find an action that was written to the log. StoreError where the catalog cannot take it: an
-        indexer will find it in the log."""
-        self._remember(entry, len(entry.answer))
+    def publish(self, written: Iterable[tuple[Action, str, int]]) -> None:
+        """Have everybody find actions that were written to the log, each at this place of this segment. StoreError where
+        the catalog cannot take them: an indexer will find them in the log."""
+        found = list(written)
+        for entry, _, _ in found:
+            self._remember(entry, len(entry.answer))
         with self.store.write() as connection:
-            insert(connection, [(entry, stem, offset)])
+            insert(connection, found)
 
     def answer(self, entry: Action) -> bytes:
         """What was answered. ClewError where a long answer is lost or damaged."""

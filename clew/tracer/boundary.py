@@ -23,7 +23,7 @@ from opentelemetry.context import Context
 from clew.store.digest import Digest, Domain, digest
 from clew.tracer import context, init
 from clew.tracer.capture import Given
-from clew.tracer.exchange import Exchange
+from clew.tracer.exchange import Batch, Exchange
 from clew.tracer.span import OpenSpan
 
 T = TypeVar("T")
@@ -54,6 +54,8 @@ class Call:
         "key",
         "kind",
         "name",
+        "narrow",
+        "narrowed",
         "observed",
         "occurrence",
         "operation",
@@ -72,7 +74,7 @@ class Call:
         *,
         name: str,
         used: Iterable[Given] = (),
-        exchange: Callable[[], Exchange | None] | None = None,
+        exchange: Callable[[], Exchange | Batch | None] | None = None,
         describe: Callable[[Any], tuple[Iterable[Given], dict[str, Any]]] | None = None,
         span: OpenSpan | None = None,
         parent: OpenSpan | None = None,
@@ -97,6 +99,8 @@ class Call:
         self.attributes = attributes or {}
         self.facts = facts or {}
         self.occurrence = 0
+        self.narrowed: Any = None  # the rest of the request, where a policy knows part of the answer,
+        self.narrow: Callable[[list[int]], Any] = list  # and what makes it of positions
 
     @property
     def digest(self) -> Digest:

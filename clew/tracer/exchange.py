@@ -37,3 +37,16 @@ class Exchange(Protocol):
 
     def usage(self, data: Any) -> tuple[int, int]:
         """Input and output tokens that the answer took."""
+
+
+class Batch(Protocol):
+    """A call that asks several things at once, each of which could be asked by itself, such as the vectors of many texts.
+
+    Its answer is the list of their answers. `Call.narrowed` says which of them are still to be asked.
+    """
+
+    def each(self) -> list[Exchange]:
+        """What is asked, one by one."""
+
+    def narrowed(self, positions: list[int]) -> Any:
+        """The request for those alone."""

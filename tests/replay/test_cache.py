@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.tools import BaseTool, tool
@@ -19,7 +20,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 import clew
 from clew.lineage.view import SpanView
 from clew.tracer.init import Tracer
-from tests.lineage.lineage_bed import BagOfWords
+from tests.lineage.lineage_bed import BagOfWords, Given, documents, rows, used
 from tests.replay.conftest import LIVE, Caching, Counted, live
 
 
@@ -541,3 +542,92 @@ def test_a_cache_that_fails_does_not_stop_the_program(
         monkeypatch.setattr(Actions, "publish", fail)
         assert [invoked(Counted(), "hello") for _ in range(2)] == ["answer 1 to hello", "answer 2 to hello"]
         assert set(tracer.faults.take()) == {"cache lookup", "cached answer"}
+
+
+# -- lineage
+
+
+def test_why_goes_through_a_hit_to_what_the_performed_call_used(caching: Caching) -> None:
+    """A tool asks a model about a row, in other words. Its answer, served to another run, still leads to that row."""
+    shelf = Given(found=documents(rows()[:1]))
+
+    @clew.effect("pure")
+    @tool
+    def ask(topic: str) -> str:
+        """Ask the handbook."""
+        [found] = shelf.invoke(topic)
+        said = Counted(says=says).invoke(f"Context:\n{found.page_content}\n\nWhich floor?").text
+        return f"The handbook says this: {said}"
+
+    says = "Go upstairs in the morning and ask for the colleague who looks after families."
+    for hit in (False, True):
+        with caching("tool") as tracer:
+            if not hit:
+                clew.dataset("handbook", rows(), key="id")
+            with clew.run("ask") as run:
+                run.output(ask.invoke({"topic": "leave"}))
+            assert spans(tracer, "tool")[-1].attributes["clew.cache.hit"] is hit
+            assert used(clew.why(run)) == ["h0"]
+    assert LIVE == {"llm": 1}
+
+
+# -- embeddings
+
+
+class Vectors(Embeddings):
+    """Counts each text that it really embeds."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale = scale
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        live("call")
+        return [[len(text) * self.scale, float(live(text))] for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        return self.embed_documents([text])[0]
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        return self.embed_documents(texts)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_batch_computes_only_its_new_texts(caching: Caching, is_async: bool) -> None:
+    def embed(texts: list[str]) -> list[list[float]]:
+        return asyncio.run(Vectors().aembed_documents(texts)) if is_async else Vectors().embed_documents(texts)
+
+    texts = [f"text {number}" for number in range(100)]
+    with caching() as tracer:
+        first = embed(texts[:97])
+        again = embed([*texts[3:], "text 5", *texts[:3]])
+        assert embed(texts)[:97] == first
+        hits = [span.attributes["clew.cache.hits"] for span in spans(tracer, "embedding")]
+    assert again[:94] == first[3:]
+    assert again[97] == first[5]
+    assert again[98:] == first[:3]
+    assert hits == [0, 98, 100]
+    assert LIVE == {"call": 2, **dict.fromkeys(texts, 1)}
+
+
+def test_a_query_and_a_document_are_asked_differently(caching: Caching) -> None:
+    with caching():
+        assert Vectors().embed_query("x") == Vectors().embed_query("x")
+        Vectors().embed_documents(["x"])
+        Vectors(scale=2.0).embed_query("x")
+        assert Vectors().embed_documents(texts=["x", "y", "x"]) == [[1.0, 2.0], [1.0, 1.0], [1.0, 2.0]]
+    assert LIVE["call"] == 4
+
+
+def test_texts_that_run_together_are_different_batches(caching: Caching) -> None:
+    """LlamaIndex (run-llama#23002): ['ab', 'c'] was answered with what ['a', 'bc'] was."""
+    with caching():
+        assert [vector[0] for vector in Vectors().embed_documents(["ab", "c"])] == [2, 1]
+        assert [vector[0] for vector in Vectors().embed_documents(["a", "bc"])] == [1, 2]
+
+
+def test_a_model_that_was_fitted_anew_computes_anew(caching: Caching) -> None:
+    model = Vectors()
+    with caching():
+        first = model.embed_documents(["abc"])
+        model.scale = 3.0
+        assert model.embed_documents(["abc"]) != first

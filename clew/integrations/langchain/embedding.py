@@ -5,6 +5,7 @@ An async method that runs its sync twin, and a sync one that runs its async twin
 
 from __future__ import annotations
 
+import functools
 import sys
 from array import array
 from collections.abc import Iterable
@@ -34,7 +35,7 @@ def _sync(name: str, original: Function) -> Function:
         call = _call(self, name, args, kwargs)
         if call is None:
             return original(self, *args, **kwargs)
-        return boundary.perform(call, lambda: original(self, *args, **kwargs))
+        return boundary.perform(call, lambda: original(self, *_rest(call, args), **_named(call, kwargs)))
 
     return embed
 
@@ -44,9 +45,18 @@ def _async(name: str, original: Function) -> Function:
         call = _call(self, name, args, kwargs)
         if call is None:
             return await original(self, *args, **kwargs)
-        return await boundary.perform_async(call, lambda: original(self, *args, **kwargs))
+        return await boundary.perform_async(call, lambda: original(self, *_rest(call, args), **_named(call, kwargs)))
 
     return embed
+
+
+def _rest(call: Call, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments, or what of them is not known yet."""
+    return args if call.narrowed is None else (call.narrowed, *args[1:])
+
+
+def _named(call: Call, kwargs: dict[str, Any]) -> dict[str, Any]:
+    return kwargs if call.narrowed is None else {name: kwargs[name] for name in list(kwargs)[1:]}
 
 
 METHODS: dict[str, Wrap] = {
@@ -83,9 +93,19 @@ def _described(tracer: init.Tracer, self: Any, name: str, args: tuple[Any, ...],
         self,
         name=f"embeddings {model or title}",
         used=[("texts", "value", texts), model_slot(tracer.gate, self)],
+        exchange=functools.partial(_exchange, self, name.removeprefix("a"), given, texts, model or title),
         describe=_vectors,
         attributes={"gen_ai.request.model": model, "embedding.model_name": model or title},
     )
+
+
+def _exchange(self: Any, operation: str, given: Any, texts: tuple[Any, ...], name: str) -> Any:
+    """The call as a cache or a replay sees it."""
+    from clew.integrations.langchain.embedding_exchange import EmbeddingBatch, EmbeddingExchange, model_digest
+
+    if isinstance(given, str):
+        return EmbeddingExchange(operation, model_digest(self), given, name)
+    return EmbeddingBatch(operation, self, texts, name)
 
 
 def _vectors(response: Any) -> tuple[Iterable[Given], dict[str, Any]]:

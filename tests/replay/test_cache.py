@@ -606,7 +606,7 @@ def test_a_batch_computes_only_its_new_texts(caching: Caching, is_async: bool) -
     assert again[97] == first[5]
     assert again[98:] == first[:3]
     assert hits == [0, 98, 100]
-    assert LIVE == {"call": 2, **dict.fromkeys(texts, 1)}
+    assert {"call": 2, **dict.fromkeys(texts, 1)} == LIVE
 
 
 def test_a_query_and_a_document_are_asked_differently(caching: Caching) -> None:

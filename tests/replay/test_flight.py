@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.replay.flights import Cache, key_of, program, said, tell
 
-from clew.replay import circle
-from clew.replay import flight as flight_module
-from clew.replay.flight import Flights
+from clew.replay.flight import Flights, circle
+from clew.replay.flight import flights as flight_module
 from clew.store.errors import BrokenStream
 from clew.tracer.boundary import MISSING
+from tests.replay.flights import Cache, key_of, program, said, tell
 
 BACKSTOP = 60.0
 KEY = key_of(1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from clew.integrations.langchain.identity import identity
-from clew.replay.value import ValueExchange
+from clew.replay.value_exchange import ValueExchange
 from clew.store.digest import Domain, raw_digest
 from clew.store.encoding import encode_key
 from clew.store.errors import EncodingError, Unkeyable

@@ -7,7 +7,7 @@ from typing import Any
 
 from clew.integrations.langchain import answer as _answer  # noqa: F401 - LangChain's classes become answers
 from clew.integrations.langchain.identity import identity
-from clew.replay.value import ValueExchange
+from clew.replay.value_exchange import ValueExchange
 from clew.store.errors import Unkeyable
 from clew.tracer.capture import Given
 

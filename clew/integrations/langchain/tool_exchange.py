@@ -8,7 +8,7 @@ from langchain_core.messages import ToolMessage
 
 from clew.integrations.langchain import answer as _answer  # noqa: F401 - LangChain's classes become answers
 from clew.integrations.langchain.identity import identity
-from clew.replay.value import ValueExchange
+from clew.replay.value_exchange import ValueExchange
 from clew.store.errors import Unkeyable, Unstorable
 
 _MADE = ("name", "tool_call_schema", "args", "callbacks", "handle_tool_error", "handle_validation_error")

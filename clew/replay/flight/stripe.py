@@ -27,7 +27,7 @@ class Stripe:
         self.fd = -1
 
     def __del__(self) -> None:
-        if self.fd >= 0:
+        if getattr(self, "fd", -1) >= 0:  # an interrupt may have come before it was set
             try:
                 fcntl.flock(self.fd, fcntl.LOCK_UN)  # closing would not do while a forked child has the descriptor too
             finally:

@@ -29,10 +29,10 @@ from typing import Any, Self, TypeVar
 
 from opentelemetry import context as otel_context
 
-from clew.replay import circle
-from clew.replay.circle import Flight, Waiter
-from clew.replay.stripe import Stripes
-from clew.replay.tape import END, SLICE_SECONDS, PumpedTape, Step, Tape, drive, drive_async
+from clew.replay.flight import circle
+from clew.replay.flight.circle import Flight, Waiter
+from clew.replay.flight.stripe import Stripes
+from clew.replay.flight.tape import END, SLICE_SECONDS, PumpedTape, Step, Tape, drive, drive_async
 from clew.store.errors import BrokenStream
 from clew.tracer.boundary import MISSING
 

@@ -13,8 +13,8 @@ from concurrent.futures import Future
 from threading import RLock
 from typing import Any
 
-from clew.replay.stripe import Stripe
-from clew.replay.tape import Tape, signal
+from clew.replay.flight.stripe import Stripe
+from clew.replay.flight.tape import Tape, signal
 from clew.tracer.boundary import MISSING
 
 

@@ -1,0 +1,4 @@
+"""The code behind a callable, as one digest."""
+
+from clew.replay.code.callable import Code as Code
+from clew.replay.code.callable import code_of as code_of

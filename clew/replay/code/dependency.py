@@ -1,0 +1,446 @@
+"""What the behaviour of a callable depends on, walked from the callable: functions, classes, values, modules, versions.
+
+Each thing of a name of its own is a *part* with a digest of its own content, in which other parts stand by name. So a
+change in a helper changes the helper's part, not its callers', and recursion ends at a name.
+"""
+
+from __future__ import annotations
+
+import builtins
+import enum
+import functools
+import sys
+import types
+from collections.abc import Callable, Iterable, Mapping
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+import msgspec
+
+from clew.replay.code import value as values
+from clew.replay.code.bytecode import Bytecode, Reference, bytecode_of
+from clew.replay.code.dynamic import (
+    BY_NAME,
+    BY_NAME_WORDS,
+    DOCSTRING_WORDS,
+    IMPORTERS,
+    SPECIAL,
+    UNKNOWABLE,
+    UNKNOWABLE_WORDS,
+)
+from clew.replay.code.module import (
+    PYTHON,
+    Source,
+    absolute,
+    contents,
+    is_installed,
+    is_of_its_module,
+    module_name,
+    public_name,
+    sources,
+    stands_in,
+    versions,
+    with_parents,
+)
+from clew.replay.code.reading import (
+    ABSENT,
+    Reading,
+    attributes,
+    cell_content,
+    entries,
+    function_parts,
+    items,
+    look,
+    state_of,
+)
+from clew.store.digest import Digest
+from clew.store.encoding import value_digest
+from clew.store.errors import Unkeyable
+
+MAX_VALUES = 1 << 17
+# Of a class: what says where it stands, or is made from the rest of it.
+_DERIVED = frozenset(
+    (
+        "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__",
+        "__annotations_cache__", "_abc_impl", "__abstractmethods__", "_member_map_", "_value2member_map_",
+        "_member_names_", "_unhashable_values_", "_unhashable_values_map_", "_hashable_values_",
+        "__pydantic_core_schema__",  # holds addresses; of what it is made from, the fields cost the module's source
+    )
+)  # fmt: skip
+_BUILTIN = (
+    types.BuiltinFunctionType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+    types.MethodWrapperType,
+    types.ClassMethodDescriptorType,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+)
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One thing that a callable's behaviour depends on. `kind` is function, class, constant, callable, opaque (an object
+    whose state is not in the digest), module (a source), distribution or version."""
+
+    kind: str
+    name: str
+    digest: Digest
+
+    @classmethod
+    def of(cls, kind: str, name: str, content: Any) -> Part:
+        """The part whose digest is that of `content`."""
+        return cls(kind, name, value_digest(content))
+
+
+class Place(NamedTuple):
+    """Where a value was found: its dotted name, and the module whose source counts if the value itself cannot."""
+
+    name: str
+    module: str
+
+    def at(self, step: str) -> Place:
+        return Place(f"{self.name}.{step}", self.module)
+
+
+def name_of(thing: Any) -> str:
+    """The qualified name of a callable, or of its class if it has none."""
+    if isinstance(thing, functools.partial):
+        return f"partial({name_of(thing.func)})"
+    if not isinstance(getattr(thing, "__qualname__", None), str):
+        thing = type(thing)
+    module = getattr(thing, "__module__", None) or getattr(thing, "__objclass__", object).__module__
+    return f"{public_name(str(module))}.{thing.__qualname__}"
+
+
+class Dependencies:
+    """The parts found so far, and the readings that they were made from."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, Part] = {"Python": Part.of("distribution", "Python", PYTHON)}
+        self.readings: list[Reading] = []
+        self.volatile = False  # something was read that cannot be compared by identity
+        self._names: dict[
+            int, str
+        ] = {}  # by the id of what has a name: a part, or a value that others can be inside of
+        self._taken: dict[str, int] = {}
+        self._held: list[object] = []  # so that no id is given twice
+        self._modules: set[str] = set()
+
+    def add_root(self, root: Callable[..., Any]) -> None:
+        """The callable itself, and all that it depends on."""
+        module = getattr(root, "__module__", None) or type(root).__module__
+        place = Place(name_of(root), str(module))
+        form = self.value(root, place)
+        if not isinstance(root, (FunctionType, type)) or place.name not in self.parts:
+            self._add("callable", f"{place.name}()", ["callable", form])
+
+    def value(self, value: Any, place: Place) -> Any:
+        """`value` as it stands in the content of a part: plain itself, everything else a list with its sort in front."""
+        cls = type(value)
+        if cls in values.LEAVES:
+            return value
+        if value is ... or value is NotImplemented or value is ABSENT:
+            return [cls.__name__]
+        known = self._names.get(id(value))
+        if known is not None:
+            return ["same", known]
+        if id(value) in UNKNOWABLE:
+            raise Unkeyable(f"{place.name} {UNKNOWABLE[id(value)]}; give the function a version of its own")
+        if len(self._held) > MAX_VALUES:
+            raise Unkeyable(f"{place.name} is one of more than {MAX_VALUES} values")
+        if id(value) in BY_NAME:
+            self._namespace_of(place)
+        self._held.append(value)
+        if cls is FunctionType:
+            return self._function(value, place)
+        if isinstance(value, type):
+            return self._class(value, place)
+        if isinstance(value, ModuleType):
+            return self._module(value, place)
+        if isinstance(value, _BUILTIN):
+            return self._builtin(value, place)
+        if (parts := values.members(value)) is not None:
+            return [cls.__name__, *(self.value(part, place.at(name)) for name, part in parts)]
+        return self._object(value, place)
+
+    # Code
+
+    def _function(self, function: FunctionType, place: Place) -> Any:
+        installed = is_installed(function.__code__.co_filename)
+        if installed:
+            owner = str(function.__globals__.get("__name__"))
+            self._installed(owner, place)
+            if is_of_its_module(function):
+                return ["installed", owner, function.__qualname__]
+        name = self._name(function, name_of(function))
+        self.readings.append(look(function_parts, function))
+        here = Place(name, place.module if installed else str(function.__globals__.get("__name__")))
+        content = [
+            self.mapping(function.__kwdefaults__ or {}, here.at("<default>")),
+            [self.value(one, here.at("<default>")) for one in function.__defaults__ or ()],
+            [self.value(cell_content(cell), here.at("<closure>")) for cell in function.__closure__ or ()],
+            self.mapping(function.__dict__, here),
+            self._annotations(function, here),
+        ]
+        if not installed:
+            bytecode = bytecode_of(function.__code__)
+            own_docstring = function.__doc__ is None or function.__doc__ in function.__code__.co_consts[:1]
+            content += [bytes(bytecode.digest), self._references(function, bytecode, here)]
+            content += [None if own_docstring else self.value(function.__doc__, here)]
+        self._add("function", name, content)
+        return ["part", name]
+
+    def _annotations(self, function: FunctionType, place: Place) -> Any:
+        annotate = getattr(function, "__annotate__", None)  # from Python 3.14: a function, run when they are asked for
+        if annotate is not None or sys.version_info >= (3, 14):
+            return self.value(annotate, place)
+        if not function.__annotations__:
+            return []
+        self.readings.append(look(items, function.__annotations__))
+        return self.mapping(function.__annotations__, place.at("<annotation>"))
+
+    def _references(self, function: FunctionType, bytecode: Bytecode, place: Place) -> list[Any]:
+        for word in sorted(bytecode.words & UNKNOWABLE_WORDS.keys()):
+            raise Unkeyable(f"{place.name} {UNKNOWABLE_WORDS[word]}; give the function a version of its own")
+        if bytecode.words & BY_NAME_WORDS:
+            self._namespace_of(place)
+        if bytecode.words & DOCSTRING_WORDS:
+            self._source(place.module, place.name, "reads docstrings or source")
+        for name, level, names in sorted((one.name, one.level, one.names) for one in bytecode.imports):
+            package = str(function.__globals__.get("__package__") or "")
+            self._import(absolute(name, level, package), names, bytecode.words, place)
+        names = tuple(sorted({reference.path[0] for reference in bytecode.references}))
+        own, built = function.__globals__, function.__builtins__  # type: ignore[attr-defined]
+        outside = tuple(name for name in names if name not in own)
+        self.readings.append(look(entries, (own, names)))
+        if outside:
+            self.readings.append(look(entries, (built, outside)))
+        return [
+            [list(reference.path), self._reference(reference, own if reference.path[0] in own else built, place)]
+            for reference in sorted(bytecode.references, key=lambda one: (one.path, one.argument or ""))
+        ]
+
+    def _reference(self, reference: Reference, namespace: Mapping[str, Any], place: Place) -> Any:
+        """What a name, with the attributes read from it, stands for: followed through modules, not into other things."""
+        value, owner, rest = namespace.get(reference.path[0], ABSENT), place.module, list(reference.path[1:])
+        path = [reference.path[0]]
+        installed = namespace is builtins.__dict__ or value is builtins
+        if namespace is builtins.__dict__:
+            owner = "builtins"
+        while isinstance(value, ModuleType) and rest and rest[0] in contents(value):
+            owner, path = module_name(value), [rest.pop(0)]
+            installed = versions(owner) is not None
+            if installed:
+                self._installed(owner, place)
+            self.readings.append(look(entries, (contents(value), (path[0],))))
+            value = contents(value)[path[0]]
+        if value is ABSENT:
+            return ["absent"]
+        if id(value) in IMPORTERS and reference.argument is not None:
+            return ["import", reference.argument]
+        if id(value) in SPECIAL:
+            return self.value(value, place)
+        if installed and not isinstance(value, ModuleType) and not self._is_project(value):
+            return ["installed", owner, path]
+        return self._constant(value, Place(f"{public_name(owner)}.{path[0]}", owner))
+
+    def _constant(self, value: Any, place: Place) -> Any:
+        """The value of a name in a module: a part of its own."""
+        form = self.value(value, place)
+        if isinstance(value, (FunctionType, type, ModuleType)):
+            return form
+        name = self._name(None, place.name)
+        self._add("constant", name, form)
+        return ["part", name]
+
+    def _is_project(self, value: Any) -> bool:
+        """Whether something that stands in an installed module was put there by the project, or is a plain value."""
+        if isinstance(value, FunctionType):
+            return not is_installed(value.__code__.co_filename) or not is_of_its_module(value)
+        if type(value) in values.LEAVES:
+            return True
+        if isinstance(value, type) and self._is_patched(value):
+            return True
+        try:
+            return versions(str((value if isinstance(value, type) else type(value)).__module__)) is None
+        except Unkeyable:
+            return False
+
+    def _is_patched(self, cls: type) -> bool:
+        """Whether methods of the project stand in an installed class, or in one that it inherits from."""
+        found = False
+        for owner in cls.__mro__:
+            if owner.__module__ != "builtins":
+                self.readings.append(look(items, owner.__dict__))
+                for one in owner.__dict__.values():
+                    code = getattr(getattr(one, "__func__", getattr(one, "fget", one)), "__code__", None)
+                    file = code.co_filename if isinstance(code, types.CodeType) else "<"
+                    found = found or not (file.startswith("<") or is_installed(file))
+        return found
+
+    def _class(self, cls: type, place: Place) -> Any:
+        if versions(cls.__module__) is not None:
+            self._installed(cls.__module__, place)
+            if cls.__module__ == "builtins" or (stands_in(cls, cls.__module__) and not self._is_patched(cls)):
+                return ["installed", cls.__module__, cls.__qualname__]
+        name = self._name(cls, name_of(cls))
+        here = Place(name, cls.__module__ if cls.__module__ in sys.modules else place.module)
+        self.readings += [look(items, cls.__dict__), look(lambda cls: cls.__mro__, cls)]
+        derived = _DERIVED | set(cls.__members__) if issubclass(cls, enum.Enum) else _DERIVED
+        content = [
+            [self.value(one, here) for one in (type(cls), *cls.__mro__[1:])],
+            [[key, self.value(one, here.at(key))] for key, one in cls.__dict__.items() if key not in derived],
+        ]
+        if issubclass(cls, enum.Enum):
+            content += [[[key, self.value(member, here.at(key))] for key, member in cls.__members__.items()]]
+        self._add("class", name, content)
+        return ["part", name]
+
+    def _builtin(self, builtin: Any, place: Place) -> Any:
+        """A function or descriptor written in C: its name, its version, and what it is bound to."""
+        bound = getattr(builtin, "__self__", None)
+        owner = getattr(builtin, "__objclass__", None)
+        if owner is not None:
+            return ["builtin", self.value(owner, place), builtin.__name__]
+        if bound is not None and not isinstance(bound, ModuleType):
+            return ["builtin", self.value(bound, place), builtin.__name__]
+        module = builtin.__module__ or (bound.__name__ if bound is not None else None)
+        if module is None:
+            raise Unkeyable(f"{place.name} is {builtin!r}, a C function of no known module: its version is unknown")
+        if versions(module) is None:
+            self._source(module, place.name, "is a C function")
+        else:
+            self._installed(module, place)
+        return ["builtin", module, builtin.__qualname__]
+
+    # Values
+
+    def mapping(self, mapping: Mapping[Any, Any], place: Place) -> list[Any]:
+        """Keys and values in order: a program that iterates sees it."""
+        return [[self.value(key, place), self.value(one, place.at(str(key)))] for key, one in mapping.items()]
+
+    def _object(self, value: Any, place: Place) -> Any:
+        cls = type(value)
+        if (content := values.immutable(value)) is not None:
+            return ["value", name_of(cls), content]
+        if (array := values.array(value)) is not None:
+            self.volatile = True
+            return ["array", array]
+        if cls in (tuple, frozenset):  # whether equal ones are one object is the compiler's choice
+            return [cls.__name__, self._each(value, place)]
+        name = self._name(value, place.name)
+        if isinstance(value, enum.Enum):
+            self.readings.append(look(attributes, value))
+            state = {key: one for key, one in state_of(value).items() if key not in ("__objclass__", "_sort_order_")}
+            return ["enum", self.value(cls, place), self.mapping(state, place)]
+        content = values.container(value)
+        if content is not None:
+            self.readings.append(look(values.container_parts, value))
+        state = state_of(value)
+        if cls.__module__ == "functools":
+            state.pop("__doc__", None)
+        if content is None and not (values.is_all_python(cls) and (not state or values.is_open(cls, versions))):
+            return self._opaque(value, place)
+        if state or cls not in values.CONTAINERS:
+            self.readings.append(look(attributes, value))
+        return ["object", name, self.value(cls, place), self._each(content or (), place), self.mapping(state, place)]
+
+    def _each(self, content: Iterable[Any], place: Place) -> list[Any]:
+        if isinstance(content, (set, frozenset)):
+            order = {one: values.sort_key(one) for one in content}
+            if None in order.values() or len({*order.values()}) < len(order):
+                return [self._opaque(content, place)]
+            content = sorted(content, key=lambda one: order[one] or b"")
+        return [self.value(one, place) for one in content]
+
+    def _opaque(self, value: Any, place: Place) -> Any:
+        """An object whose state has no form: its class, and the source of the module where it was found."""
+        self._source(place.module, place.name, f"is a {name_of(type(value))}, which has no canonical form")
+        cls = self.value(type(value), place)
+        name = self._name(None, f"{place.name} (object)")
+        self._add("opaque", name, cls)
+        return ["part", name]
+
+    # Modules
+
+    def _module(self, module: ModuleType, place: Place) -> Any:
+        """A module that is handed about: anything in it may be read."""
+        name = module_name(module)
+        if versions(name) is not None:
+            self._installed(name, place)
+            return ["installed", name]
+        self._names[id(module)] = f"{public_name(name)} (module)"
+        self._source(name, place.name, "hands the module itself on")
+        found = {key: one for key, one in contents(module).items() if not key.startswith("__") or key == "__getattr__"}
+        self.readings.append(look(items, contents(module)))
+        self._add("constant", f"{public_name(name)}.*", self.mapping(found, Place(public_name(name), name)))
+        return ["module", public_name(name)]
+
+    def _namespace_of(self, place: Place) -> None:
+        module = sys.modules.get(place.module)
+        if module is None:
+            raise Unkeyable(f"{place.name} looks names up in {place.module}, which is not a loaded module")
+        if id(module) not in self._names:
+            self._module(module, place)
+
+    def _import(self, name: str, names: tuple[str, ...], words: Iterable[str], place: Place) -> None:
+        for one in with_parents(name, names):
+            module = sys.modules.get(one)
+            self.readings.append(look(entries, (sys.modules, (one,))))
+            installed = versions(one) is not None
+            if installed:
+                self._installed(one, place)
+            else:
+                self._sources(one)
+            if isinstance(module, ModuleType):
+                found = tuple(sorted(contents(module).keys() & {*words, *names}))
+                self.readings.append(look(entries, (contents(module), found)))
+                for key in found:
+                    value = contents(module)[key]
+                    if id(value) in SPECIAL:
+                        self.value(value, place)
+                    elif not installed or self._is_project(value):
+                        self._constant(value, Place(f"{public_name(one)}.{key}", one))
+
+    def _source(self, module: str, name: str, why: str) -> None:
+        if not self._sources(module):
+            raise Unkeyable(f"{name} {why}, and module {module} has no source to count instead")
+
+    def _sources(self, module: str) -> bool:
+        if module in self._modules:
+            return True
+        found = False
+        for name, source in sources(module):
+            self._modules.add(name)
+            found = found or name == module
+            if isinstance(source, Source):
+                part = Part("module", f"{public_name(name)} (source)", source.digest)
+                self.parts[part.name] = part
+                if name in sys.modules:
+                    self.readings.append(look(entries, (contents(sys.modules[name]), ("__spec__",))))
+            else:
+                self._versions(source)
+        return found
+
+    def _installed(self, module: str, place: Place) -> None:
+        found = versions(module)
+        if found is None:
+            raise Unkeyable(f"{place.name} is installed, but module {module} belongs to no distribution")
+        self._versions(found)
+
+    def _versions(self, found: tuple[str, ...]) -> None:
+        for one in found:
+            if one != PYTHON:
+                name = one.partition(" ")[0]
+                self.parts[name] = Part.of("distribution", name, one)
+
+    def _name(self, thing: object, name: str) -> str:
+        """A name that no other thing has, numbered in the order of the walk where several want the same."""
+        count = self._taken[name] = self._taken.get(name, 0) + 1
+        name = name if count == 1 else f"{name} #{count}"
+        if thing is not None:
+            self._names[id(thing)] = name
+        return name
+
+    def _add(self, kind: str, name: str, content: Any) -> None:
+        self.parts[name] = Part.of(kind, name, content)

@@ -1,0 +1,92 @@
+"""What a digest was made from, kept so that it can be seen whether all of it is still the same.
+
+A reading is one look at one object: the parts that it had, compared later by identity. Whatever can change in place
+has a reading of its own, so equal identities all the way down mean equal content. The parts are held, so that no other
+object takes their place in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
+from operator import is_not
+from types import CellType, FunctionType
+from typing import Any
+
+Reading = tuple[Callable[[Any], Sequence[Any]], Any, Sequence[Any]]
+ABSENT: Any = type("Absent", (), {"__slots__": ()})()
+
+
+def look(reader: Callable[[Any], Sequence[Any]], subject: Any) -> Reading:
+    """A reading of `subject` as it is now."""
+    return reader, subject, reader(subject)
+
+
+def unchanged(readings: Iterable[Reading]) -> bool:
+    """Whether each subject still has the parts that it had."""
+    for reader, subject, seen in readings:
+        now = reader(subject)
+        if len(now) != len(seen) or any(map(is_not, now, seen)):
+            return False
+    return True
+
+
+def entries(subject: tuple[Mapping[str, Any], tuple[str, ...]]) -> list[Any]:
+    """The values of some names in a namespace."""
+    namespace, names = subject
+    return [*map(namespace.get, names, repeat(ABSENT))]
+
+
+def function_parts(function: FunctionType) -> list[Any]:
+    """All that can be set on a function."""
+    parts = [
+        function.__code__,
+        function.__defaults__,
+        function.__closure__,
+        function.__doc__,
+        *function.__dict__.values(),
+    ]
+    if function.__kwdefaults__:
+        parts += function.__kwdefaults__.values()
+    if function.__closure__:
+        parts += map(cell_content, function.__closure__)
+    return parts
+
+
+def cell_content(cell: CellType) -> Any:
+    """The variable's value, ABSENT before it is bound."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return ABSENT
+
+
+def items(mapping: Mapping[Any, Any]) -> list[Any]:
+    """Keys and values in order."""
+    return [*mapping, *mapping.values()]
+
+
+def attributes(instance: object) -> list[Any]:
+    """Class, names and values of an instance's state."""
+    state = state_of(instance)
+    return [type(instance), *state, *state.values()]
+
+
+def state_of(instance: object) -> dict[str, Any]:
+    """What an instance holds in its dictionary and its slots. Runs no code of its class."""
+    state: dict[str, Any] = {}
+    for cls in type(instance).__mro__:
+        slots = cls.__dict__.get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            name = f"_{cls.__name__.lstrip('_')}{slot}" if slot.startswith("__") and not slot.endswith("__") else slot
+            member = cls.__dict__.get(name)
+            if type(member).__name__ == "member_descriptor":
+                try:
+                    state[name] = member.__get__(instance, cls)  # type: ignore[union-attr]
+                except AttributeError:
+                    continue
+    try:
+        state.update(object.__getattribute__(instance, "__dict__"))
+    except AttributeError:
+        pass
+    return state

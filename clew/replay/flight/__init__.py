@@ -1,0 +1,3 @@
+"""Single-flight: of many that want one key at once, one computes."""
+
+from clew.replay.flight.flights import Flights as Flights

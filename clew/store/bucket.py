@@ -133,7 +133,7 @@ _used = _lost_in_fork = False
 
 
 def _runtime_runs() -> bool:
-    """Whether obstore's threads are here: the program may use obstore without us."""
+    """Whether obstore's threads are here: the program may use obstore without us, which only their names tell."""
     if _used or "obstore" not in sys.modules:
         return _used
     with contextlib.suppress(OSError):

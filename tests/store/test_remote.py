@@ -382,7 +382,7 @@ def test_a_folder_that_cannot_be_written_is_a_named_error(tmp_path: Path) -> Non
 
 
 FORKING = """
-import os, sys
+import os, sys, time
 from clew.store.digest import Domain
 from clew.store.errors import RemoteUnavailable
 from clew.store.remote import Remote
@@ -392,6 +392,7 @@ if sys.argv[2] == "ours":
 elif sys.argv[2] == "the program's":
     import obstore
     obstore.put(obstore.store.MemoryStore(), "x", b"x")
+    time.sleep(0.2)  # a thread has its name a moment after it has started
 if os.fork() == 0:
     try:
         remote.blob(remote.put_blob(Domain.TEXT, b"x"))

@@ -89,6 +89,7 @@ class Bucket:
     def write(self, name: str, data: bytes) -> None:
         """Store an object, whole or not at all, over what was there."""
         with self._asking(name):
+            self._insist_on_own_folders(name)
             self._obstore.put(self._store, name, data)
 
     def create(self, name: str, data: bytes) -> bool:
@@ -98,6 +99,7 @@ class Bucket:
         """
         with self._asking(name):
             try:
+                self._insist_on_own_folders(name)
                 self._obstore.put(self._store, name, data, mode="create")
             except self._obstore.exceptions.AlreadyExistsError:
                 return False
@@ -107,6 +109,13 @@ class Bucket:
         """In a folder, that a name is a plain file: opening a pipe would wait for ever, a link may lead anywhere."""
         if self._folder is not None and not stat.S_ISREG(os.lstat(self._folder / name).st_mode):
             raise FileNotFoundError(name)
+
+    def _insist_on_own_folders(self, name: str) -> None:
+        """In a folder, that no folder below it is a link which another writer laid to somewhere else."""
+        if self._folder is not None:
+            for parent in list((self._folder / name).parents)[: name.count("/")]:
+                if parent.is_symlink():
+                    raise PermissionError(f"{parent} is a link")
 
     @contextlib.contextmanager
     def _asking(self, name: str) -> Iterator[None]:

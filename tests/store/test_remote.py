@@ -345,6 +345,19 @@ def test_pipes_links_and_folders_in_a_shared_folder_are_a_miss(tmp_path: Path) -
     assert remote.blob(name) is None
 
 
+def test_nothing_is_written_through_a_linked_folder(tmp_path: Path) -> None:
+    remote, outside, name = at(tmp_path / "bucket"), tmp_path / "outside", digest(Domain.TEXT, b"x")
+    outside.mkdir()
+    (tmp_path / "bucket" / "cas").mkdir()
+    (tmp_path / "bucket" / "cas" / name.hex()[:2]).symlink_to(outside)
+    (tmp_path / "bucket" / "ac").symlink_to(outside)
+    with pytest.raises(RemoteUnavailable, match="is a link"):
+        remote.put_blob(Domain.TEXT, b"x")
+    with pytest.raises(RemoteUnavailable, match="is a link"):
+        remote.put_action(KEY, b"x")
+    assert list(outside.iterdir()) == []
+
+
 # the store cannot be used
 
 

@@ -22,8 +22,8 @@ MAX_LINES = 450
 
 # What `import clew` may not load: frameworks, and what is large and needed only by some commands.
 LAZY = {
-    "faiss", "langchain_community", "langchain_core", "langchain_text_splitters", "langgraph", "llama_index", "numpy",
-    "pandas", "psycopg", "rich", "sklearn", "sqlalchemy", "torch", "typer",
+    "diskcache", "faiss", "langchain_community", "langchain_core", "langchain_text_splitters", "langgraph", "llama_index",
+    "numpy", "obstore", "pandas", "psycopg", "rich", "sklearn", "sqlalchemy", "torch", "typer",
 }  # fmt: skip
 
 

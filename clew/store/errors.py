@@ -7,7 +7,8 @@
     │   ├── CorruptBlob           the bytes do not have the digest they are named by (quarantined)
     │   ├── CorruptSegment        a log segment is damaged before its tail
     │   ├── CorruptRecord         a record says what no record of its type can say
-    │   └── StoreUnwritable       no space, read-only, or no permission
+    │   ├── StoreUnwritable       no space, read-only, or no permission
+    │   └── RemoteUnavailable     the object store does not answer, or not to this process
     ├── NotFound                  no artifact, span, run or ref of that name (says what was close)
     │   └── Ambiguous             a prefix that fits several
     ├── EncodingError             a value has no canonical key form (names the path and the type)
@@ -54,6 +55,10 @@ class CorruptRecord(StoreError):
 
 class StoreUnwritable(StoreError):
     """The store cannot take another byte: disk full, read-only or no permission."""
+
+
+class RemoteUnavailable(StoreError):
+    """The object store does not answer, refuses, or cannot be used in this process. The message has no credentials."""
 
 
 class NotFound(ClewError, LookupError):

@@ -11,8 +11,9 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from clew.integrations.langchain.attachment import is_service
-from clew.integrations.langchain.code import class_code, function_code
+from clew.integrations.langchain.code import class_code
 from clew.integrations.langchain.space import class_name, fields_of, is_secret
+from clew.replay.code import code_of
 from clew.store.encoding import item_kind, qualified_name
 from clew.store.errors import Unkeyable
 
@@ -48,10 +49,10 @@ def _identity(value: Any, place: str, around: list[int], without: frozenset[str]
         return cls_of(cls, pairs)
     if isinstance(value, (set, frozenset)):
         return value  # of what can be hashed; the encoding says if it has no form
-    if isinstance(value, FunctionType):
-        return {"function": class_place(value), "code": function_code(value), "holds": _closure(value, place, around)}
+    if isinstance(value, FunctionType):  # with all of the project's that it calls and holds
+        return {"function": f"{value.__module__}.{value.__qualname__}", "code": code_of(value).digest}
     if isinstance(value, MethodType):
-        return {"method": value.__func__.__qualname__, "of": _identity(value.__self__, place, around)}
+        return {"method": code_of(value.__func__).digest, "of": _identity(value.__self__, place, around)}
     if isinstance(value, BuiltinFunctionType):
         return {"builtin": f"{value.__module__}.{value.__qualname__}"}
     if isinstance(value, type):
@@ -72,19 +73,8 @@ def _identity(value: Any, place: str, around: list[int], without: frozenset[str]
     return {"class": class_name(cls), "code": class_code(cls), "fields": told}
 
 
-def _closure(function: FunctionType, place: str, around: list[int]) -> list[Any]:
-    held = [cell.cell_contents for cell in function.__closure__ or ()]
-    held += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    return [_identity(one, f"{place}.<held>", around) for one in held]
-
-
 def cls_of(cls: type, content: Any) -> Any:
     """A container of a class of its own is told from a plain one."""
     if cls in (list, dict):
         return content
     return tuple(content) if cls is tuple else {"class": class_name(cls), "content": content}
-
-
-def class_place(function: FunctionType) -> str:
-    """Where a function stands: its module and qualified name."""
-    return f"{function.__module__}.{function.__qualname__}"

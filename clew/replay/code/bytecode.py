@@ -19,6 +19,14 @@ _HAS_DOCSTRING = 0x4000000  # a flag of Python 3.13
 _SILENT = frozenset(("NOP", "EXTENDED_ARG", "CACHE"))
 _GLOBAL = frozenset(("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"))
 _ATTRIBUTE = frozenset(("LOAD_ATTR", "LOAD_METHOD"))
+_STORES = frozenset(("STORE_SUBSCR", "DELETE_SUBSCR"))
+_CHANGING = frozenset(
+    (
+        "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft", "insert",
+        "intersection_update", "move_to_end", "pop", "popitem", "popleft", "remove", "setdefault", "subtract",
+        "symmetric_difference_update", "update",
+    )
+)  # fmt: skip
 _IMPORTER = frozenset(("import_module", "__import__"))
 _CONSTANT, _JUMP = frozenset(dis.hasconst), frozenset((*dis.hasjrel, *dis.hasjabs))
 _REMEMBERED = 4096
@@ -41,12 +49,14 @@ class Import(NamedTuple):
 
 
 class Bytecode(NamedTuple):
-    """A code object with those nested in it. `words` are the attributes it reads and its texts."""
+    """A code object with those nested in it. `words` are the attributes it reads and its texts; `changed` the paths of
+    what it changes, if that is a container: what it holds then is state, such as a counter or a memo, and no constant."""
 
     digest: Digest
     references: frozenset[Reference]
     imports: frozenset[Import]
     words: frozenset[str]
+    changed: frozenset[tuple[str, ...]]
 
 
 _known: dict[int, tuple[CodeType, Bytecode]] = {}  # by identity: equal code objects may have other exception tables
@@ -93,6 +103,7 @@ def _read(code: CodeType) -> Bytecode:
         frozenset(_references(steps)).union(*(one.references for one in nested)),
         frozenset(_imports(steps)).union(*(one.imports for one in nested)),
         frozenset(_words(steps)).union(*(one.words for one in nested)),
+        frozenset(_changed(steps)).union(*(one.changed for one in nested)),
     )
 
 
@@ -124,6 +135,16 @@ def _references(steps: list[dis.Instruction]) -> Iterator[Reference]:
             path.append(steps[after].argval)
             after += 1
         yield Reference(tuple(path), _only_argument(steps[after : after + 4]))
+
+
+def _changed(steps: list[dis.Instruction]) -> Iterator[tuple[str, ...]]:
+    """By a method; where items are set or deleted, it may be any of those that stand alone."""
+    stores = any(step.opname in _STORES for step in steps)
+    for reference in _references(steps):
+        if reference.path[-1] in _CHANGING:
+            yield reference.path[:-1]
+        elif stores:
+            yield reference.path
 
 
 def _only_argument(steps: list[dis.Instruction]) -> str | None:

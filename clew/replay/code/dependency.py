@@ -119,9 +119,7 @@ class Dependencies:
         self.parts: dict[str, Part] = {"Python": Part.of("distribution", "Python", PYTHON)}
         self.readings: list[Reading] = []
         self.volatile = False  # something was read that cannot be compared by identity
-        self._names: dict[
-            int, str
-        ] = {}  # by the id of what has a name: a part, or a value that others can be inside of
+        self._names: dict[int, str] = {}  # by id, of parts and of values that others can be inside of
         self._taken: dict[str, int] = {}
         self._held: list[object] = []  # so that no id is given twice
         self._modules: set[str] = set()
@@ -216,11 +214,13 @@ class Dependencies:
         if outside:
             self.readings.append(look(entries, (built, outside)))
         return [
-            [list(reference.path), self._reference(reference, own if reference.path[0] in own else built, place)]
-            for reference in sorted(bytecode.references, key=lambda one: (one.path, one.argument or ""))
+            [list(one.path), self._reference(one, own if one.path[0] in own else built, place, bytecode.changed)]
+            for one in sorted(bytecode.references, key=lambda one: (one.path, one.argument or ""))
         ]
 
-    def _reference(self, reference: Reference, namespace: Mapping[str, Any], place: Place) -> Any:
+    def _reference(
+        self, reference: Reference, namespace: Mapping[str, Any], place: Place, changed: frozenset[tuple[str, ...]]
+    ) -> Any:
         """What a name, with the attributes read from it, stands for: followed through modules, not into other things."""
         value, owner, rest = namespace.get(reference.path[0], ABSENT), place.module, list(reference.path[1:])
         path = [reference.path[0]]
@@ -242,7 +242,11 @@ class Dependencies:
             return self.value(value, place)
         if installed and not isinstance(value, ModuleType) and not self._is_project(value):
             return ["installed", owner, path]
-        return self._constant(value, Place(f"{public_name(owner)}.{path[0]}", owner))
+        here = Place(f"{public_name(owner)}.{path[0]}", owner)
+        if isinstance(value, values.CHANGING) and reference.path[: len(reference.path) - len(rest)] in changed:
+            self._source(owner, here.name, "is changed by the code")
+            return ["state", here.name]
+        return self._constant(value, here)
 
     def _constant(self, value: Any, place: Place) -> Any:
         """The value of a name in a module: a part of its own."""

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from clew.store.digest import Digest, Domain, digest
 from clew.store.errors import Unkeyable
 from clew.tracer.imported import ImportedModule, changed_after_import, is_project_file
+from clew.version import VERSION
 
 PYTHON = f"{platform.python_implementation()} {platform.python_version()}"
 
@@ -58,6 +59,8 @@ def versions(name: str) -> tuple[str, ...] | None:
     Unkeyable if it is installed and no distribution owns it.
     """
     top = name.partition(".")[0]
+    if top == "clew":  # also in a checkout: what wraps the program's functions is no part of them
+        return (f"clew {VERSION}",)
     file = _file(name)
     if file is None:
         return (PYTHON,) if top in sys.stdlib_module_names or top == "builtins" else None
@@ -71,6 +74,9 @@ def versions(name: str) -> tuple[str, ...] | None:
     return tuple(f"{owner} {version(owner)}" for owner in sorted(set(owners)))
 
 
+_CLEW = str(Path(__file__).parents[2]) + os.sep
+
+
 @cache
 def version(distribution: str) -> str:
     """The version that was installed when it was first asked for: that is the one that is loaded."""
@@ -80,7 +86,9 @@ def version(distribution: str) -> str:
 @cache
 def is_installed(file: str) -> bool:
     """Whether a code object's file is one of Python or of a distribution. What `exec` made is the project's."""
-    return file.startswith("<frozen ") or (os.path.isabs(file) and not is_project_file(Path(file)))
+    if file.startswith(("<frozen ", _CLEW)):
+        return True
+    return os.path.isabs(file) and not is_project_file(Path(file))
 
 
 def sources(name: str) -> Iterator[tuple[str, Source | tuple[str, ...]]]:

@@ -23,6 +23,7 @@ from clew.store.errors import EncodingError
 
 LEAVES = frozenset((type(None), bool, int, float, complex, str, bytes))
 CONTAINERS = frozenset((list, dict, set, tuple, frozenset, bytearray))
+CHANGING: tuple[Any, ...] = (list, dict, set, bytearray, collections.deque)  # what items can be put into
 _DATES = (datetime.date, datetime.time, datetime.datetime, datetime.timedelta)
 _PATHS = (pathlib.PosixPath, pathlib.PurePosixPath, pathlib.WindowsPath, pathlib.PureWindowsPath)
 _IMMUTABLE = frozenset((*_DATES, *_PATHS, decimal.Decimal, uuid.UUID, range))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from clew.lineage.impact import impact as impact
     from clew.lineage.reader import open_store as open  # noqa: A004, F401 - the name users type: clew.open
     from clew.lineage.why import why as why
+    from clew.replay.cached import cached as cached
     from clew.replay.effect import effect as effect
     from clew.replay.settings import Cache as Cache
     from clew.replay.settings import caching as caching
@@ -34,6 +35,7 @@ _HOME = {
     "Cache": "clew.replay.settings",
     "Document": "clew.tracer.document",
     "artifact": "clew.tracer.artifact",
+    "cached": "clew.replay.cached",
     "caching": "clew.replay.settings",
     "callback": "clew.integrations",
     "dataset": "clew.tracer.dataset",

@@ -139,8 +139,10 @@ class CachePolicy:
     # -- what is asked
 
     def _ask(self, call: Call) -> Asked | list[Asked] | None:
-        settings = here(self.said)
-        if settings is None or not settings.allows(call.kind) or call.exchange is None or call.span is None:
+        if call.exchange is None or call.span is None:
+            return None
+        settings = here(self.said, asked_for=call.operation == "call")
+        if settings is None or not settings.allows("function" if call.operation == "call" else call.kind):
             return None
         try:
             exchange: Any = call.exchange()
@@ -149,7 +151,9 @@ class CachePolicy:
             if hasattr(exchange, "each"):
                 call.narrow = exchange.narrowed
                 return [self._asked(call, one, Effect("pure"), settings) for one in exchange.each()]
-            effect = Effect("pure")
+            effect = getattr(exchange, "effect", Effect("pure"))
+            if effect.name == "never":
+                return None
             if call.kind == "tool":
                 told = settings.effect_of(call.name) or effect_of(call.instance)
                 if told is None or told.name == "never":

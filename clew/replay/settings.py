@@ -12,7 +12,7 @@ from typing import Any
 from clew.replay.effect import Effect, declared, seconds
 from clew.tracer import init
 
-KINDS = ("llm", "tool", "retriever", "embedding")
+KINDS = ("llm", "tool", "retriever", "embedding", "function")
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -29,6 +29,7 @@ class Cache:
     tool: bool = True
     retriever: bool = True
     embedding: bool = True
+    function: bool = True  # those that say `clew.cached`
     tools: Mapping[str, Any] = dataclasses.field(default_factory=lambda: _NOTHING)
     ttl: str | float | None = None
 
@@ -70,8 +71,8 @@ class Cache:
         unknown = [word for word in words if word not in KINDS]
         if unknown:
             raise ValueError(f"cache={said!r}: {unknown[0]!r} is no kind of call; there are {', '.join(KINDS)}")
-        llm, tool, retriever, embedding = (kind in words for kind in KINDS)
-        return cls(llm, tool, retriever, embedding)
+        llm, tool, retriever, embedding, function = (kind in words for kind in KINDS)
+        return cls(llm, tool, retriever, embedding, function)
 
 
 _changed: ContextVar[Mapping[str, Any]] = ContextVar("clew-caching", default=_NOTHING)
@@ -102,9 +103,12 @@ def caching(enabled: bool = True, **changes: Any) -> Iterator[None]:
         _changed.reset(token)
 
 
-def here(said: Cache | None) -> Cache | None:
-    """What is cached at this place, where `init` said `said`."""
+def here(said: Cache | None, *, asked_for: bool = False) -> Cache | None:
+    """What is cached at this place, where `init` said `said`. `asked_for`: what the program itself says is cached needs
+    no more."""
     changes = _changed.get()
+    if asked_for and said is None:
+        said = Cache()
     if not changes:
         return said
     if not changes["enabled"]:

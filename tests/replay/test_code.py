@@ -759,3 +759,40 @@ def test_code_objects_that_differ_in_what_they_catch_where_differ() -> None:
 
     unguarded = guarded.__code__.replace(co_exceptiontable=b"")
     assert bytecode_of(unguarded).digest != bytecode_of(guarded.__code__).digest
+
+
+# -- what code keeps something in
+
+
+STATE = """
+SEEN = []
+COUNTS = {}
+TABLE = {"a": 1}
+
+def f(x):
+    SEEN.append(x)
+    COUNTS[x] = COUNTS.get(x, 0) + 1
+    return g(x)
+
+def g(x):
+    return TABLE.get(x)
+"""
+
+
+def test_what_the_code_changes_is_no_constant(make: Any) -> None:
+    module = make(STATE)
+    before = code_of(module.f)
+    module.f("a")
+    assert module.SEEN
+    assert code_of(module.f).digest == before.digest
+
+
+def test_what_it_only_reads_is_one(make: Any) -> None:
+    module = make(STATE)
+    before = code_of(module.f)
+    module.TABLE["a"] = 2
+    assert code_of(module.f).digest != before.digest
+
+
+def test_where_the_code_keeps_something_counts_by_its_source(make: Any) -> None:
+    assert code_of(make(STATE).f).digest != code_of(make(STATE.replace("SEEN = []", "SEEN = [0]")).f).digest

@@ -779,20 +779,20 @@ def g(x):
 """
 
 
-def test_what_the_code_changes_is_no_constant(make: Any) -> None:
-    module = make(STATE)
+def test_what_the_code_changes_is_no_constant(project: Project) -> None:
+    module = project(STATE)
     before = code_of(module.f)
     module.f("a")
     assert module.SEEN
     assert code_of(module.f).digest == before.digest
 
 
-def test_what_it_only_reads_is_one(make: Any) -> None:
-    module = make(STATE)
+def test_what_it_only_reads_is_one(project: Project) -> None:
+    module = project(STATE)
     before = code_of(module.f)
     module.TABLE["a"] = 2
     assert code_of(module.f).digest != before.digest
 
 
-def test_where_the_code_keeps_something_counts_by_its_source(make: Any) -> None:
-    assert code_of(make(STATE).f).digest != code_of(make(STATE.replace("SEEN = []", "SEEN = [0]")).f).digest
+def test_where_the_code_keeps_something_counts_by_its_source(project: Project) -> None:
+    assert code_of(project(STATE).f).digest != code_of(project(STATE.replace("SEEN = []", "SEEN = [0]")).f).digest

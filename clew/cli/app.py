@@ -8,7 +8,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from clew.cli import doctor, gc, impact, refs, runs, show, why
+from clew.cli import cache, doctor, gc, impact, refs, runs, show, why
 from clew.store.errors import ClewError
 from clew.version import VERSION
 
@@ -39,6 +39,9 @@ def _every(
 
 for command in (why.why, impact.impact, runs.runs, show.show, refs.refs, doctor.doctor, gc.gc):
     app.command()(command)
+
+
+app.add_typer(cache.app, name="cache")
 
 
 @app.command()

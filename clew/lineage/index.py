@@ -234,6 +234,8 @@ class Indexer(Runs):
             return
         seen = scope.spans[key]
         self.resolver.ended(scope, seen, entry)
+        if use := action.use_of(node, self.rows.word(seen.kind), entry.attributes, entry.end_ns):
+            self.rows.uses.append(use)
         recorded = self._records.get(self._ids.get(seen.run, b""))
         if recorded is not None and recorded.span_id == entry.span_id:
             self.rows.change_run(seen.run, status=entry.status, ended_ns=entry.end_ns)

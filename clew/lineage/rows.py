@@ -87,6 +87,7 @@ class Rows:
         self.leaves: set[tuple[bytes, int]] = set()
         self.members: list[tuple[int, int, int]] = []
         self.facts: list[dict[str, Any]] = []
+        self.uses: list[tuple[Any, ...]] = []  # of the cache
         self.new_runs: dict[int, dict[str, Any]] = {}
         self.run_changes: dict[int, dict[str, Any]] = {}
 
@@ -295,6 +296,7 @@ class Rows:
         catalog.insert(connection, catalog.edge, PLAIN_EDGE, sorted(self.plain), always=_PLAIN)  # where none is yet
         catalog.insert(connection, catalog.leaf, ("text", "node"), self.leaves)
         catalog.insert(connection, catalog.member, ("container", "position", "node"), self.members)
+        catalog.insert(connection, catalog.action_use, tuple(catalog.action_use.c.keys()), self.uses)
         columns = ("id", *_RUN_DEFAULTS)
         rows = [tuple([row[column] for column in columns]) for row in self.new_runs.values()]
         catalog.insert(connection, catalog.run, columns, rows)

@@ -192,19 +192,22 @@ class CachePolicy:
     def _known(self, call: Call, asked: list[Asked]) -> _Known:
         """What is known of a batch; the call is narrowed to the rest, each thing once."""
         answers: dict[bytes, Any] = {}
+        saved: list[Action] = []
         missing: dict[bytes, int] = {}
         for position, one in enumerate(asked):
             key = one.key.digest
             if key in answers or key in missing:
                 continue
-            data = self._look(one, quietly=True)
+            data = self._look(one, into=saved)
             if data is MISSING:
                 missing[key] = position
             else:
                 answers[key] = data
         hits = sum(one.key.digest in answers for one in asked)
         assert call.span is not None
-        call.span.attributes({"clew.cache.hit": not missing, "clew.cache.hits": hits})
+        call.span.attributes({"clew.cache.hit": not missing, "clew.cache.hits": hits, "clew.cache.asked": len(asked)})
+        if asked:
+            call.span.attributes({"clew.cache.model": asked[0].exchange.model, **_saved(saved)})
         if not missing:
             call.span.facts["served"] = True
         if missing and len(missing) < len(asked):
@@ -236,7 +239,7 @@ class CachePolicy:
             self._opened = os.getpid(), Actions(index.shared(self.tracer.folder)[0])
         return self._opened[1]
 
-    def _look(self, asked: Asked, *, quietly: bool = False) -> Any:
+    def _look(self, asked: Asked, *, into: list[Action] | None = None) -> Any:
         """The bytes of a known answer, or MISSING."""
         try:
             entry = self.actions.look(asked.key.digest, time.time_ns())
@@ -249,8 +252,10 @@ class CachePolicy:
         except Exception as error:
             self.tracer.faults.add("cache lookup", error)
             return MISSING
-        if not quietly:
+        if into is None:
             self._hit(asked, entry)
+        else:
+            into.append(entry)
         return data
 
     def _look_chunks(self, asked: Asked) -> Any:
@@ -275,9 +280,13 @@ class CachePolicy:
         span = asked.call.span
         assert span is not None
         span.facts["served"] = True
-        span.attributes({"clew.cache.hit": True, "clew.cache.key": asked.key.digest.hex()})
-        if entry is not None and entry.span_id:
-            span.link(entry.trace_id, entry.span_id, "served_from")
+        span.attributes(
+            {"clew.cache.hit": True, "clew.cache.key": asked.key.digest.hex(), "clew.cache.model": asked.exchange.model}
+        )
+        if entry is not None:
+            span.attributes(_saved([entry]))
+            if entry.span_id:
+                span.link(entry.trace_id, entry.span_id, "served_from")
 
     def _keep(
         self, asked: Asked, response: Any, chunks: Chunks | None, started_ns: int, *, quietly: bool = False
@@ -285,7 +294,8 @@ class CachePolicy:
         """Publish an answer; its bytes, or None if it is not to be used again."""
         span = asked.call.span
         assert span is not None
-        attributes: dict[str, Any] = {"clew.cache.hit": False, "clew.cache.key": asked.key.digest.hex()}
+        key, model = asked.key.digest.hex(), asked.exchange.model
+        attributes: dict[str, Any] = {"clew.cache.hit": False, "clew.cache.key": key, "clew.cache.model": model}
         try:
             reason = asked.exchange.refused(response, chunks)
             if reason is None:
@@ -345,3 +355,12 @@ class CachePolicy:
         offset = log.append([framed(entry)])
         if offset >= 0 and log.stem is not None:
             self.actions.publish([(entry, log.stem.name, offset)])
+
+
+def _saved(entries: list[Action]) -> dict[str, Any]:
+    """What it took to get these answers, which nobody had to get again."""
+    return {
+        "clew.cache.saved.duration_ns": sum(one.duration_ns for one in entries),
+        "clew.cache.saved.input_tokens": sum(one.input_tokens for one in entries),
+        "clew.cache.saved.output_tokens": sum(one.output_tokens for one in entries),
+    }

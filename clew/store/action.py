@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -116,6 +116,32 @@ def insert(connection: Connection, actions: Iterable[tuple[Action, str, int]], *
     if fields:
         rows = [(bound(part), bound(one.key), name) for one, _, _ in found for name, part in one.fields.items()]
         catalog.insert(connection, catalog.action_field, ("digest", "key", "field"), rows)
+
+
+def use_of(span: int, kind: int, attributes: Mapping[str, Any], when_ns: int) -> tuple[Any, ...] | None:
+    """The row of what a span asked of the cache, as its attributes say; None where it asked nothing."""
+    hit, passed = (
+        attributes.get("clew.cache.hit"),
+        "clew.cache.bypass" in attributes or "clew.cache.refused" in attributes,
+    )
+    if hit is None and not passed:
+        return None
+    asked = _number(attributes, "clew.cache.asked") or int(hit is not None)
+    hits = _number(attributes, "clew.cache.hits") if "clew.cache.hits" in attributes else int(hit is True)
+    try:
+        key = bytes.fromhex(str(attributes.get("clew.cache.key", "")))
+    except ValueError:
+        key = b""
+    saved = [
+        _number(attributes, f"clew.cache.saved.{name}") for name in ("duration_ns", "input_tokens", "output_tokens")
+    ]
+    model = str(attributes.get("clew.cache.model", ""))
+    return (span, kind, model, bound(key) if len(key) == 32 else None, hits, asked - hits, int(passed), *saved, when_ns)
+
+
+def _number(attributes: Mapping[str, Any], name: str) -> int:
+    value = attributes.get(name)
+    return value if type(value) is int else 0
 
 
 def _row(entry: Action, stem: str, offset: int) -> tuple[Any, ...]:

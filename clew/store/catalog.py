@@ -251,6 +251,21 @@ action_field = sa.Table(  # what keys were made of, to tell why one is another
     sqlite_with_rowid=False,
 )
 sa.Index("action_field_key", action_field.c.key)
+action_use = sa.Table(  # what calls asked of the cache, by the span that asked; what a hit saved
+    "action_use",
+    metadata,
+    sa.Column("span", _id, primary_key=True, autoincrement=False),
+    sa.Column("kind", _id, nullable=False),  # word
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("key", sa.LargeBinary(32)),  # None of a batch
+    sa.Column("hits", sa.Integer, nullable=False),
+    sa.Column("misses", sa.Integer, nullable=False),
+    sa.Column("passed", sa.Integer, nullable=False),  # calls that went by the cache, or whose answer it did not keep
+    sa.Column("saved_ns", sa.BigInteger, nullable=False),
+    sa.Column("input_tokens", sa.BigInteger, nullable=False),
+    sa.Column("output_tokens", sa.BigInteger, nullable=False),
+    sa.Column("when_ns", sa.BigInteger, nullable=False),
+)
 setting = sa.Table(
     "setting",
     metadata,

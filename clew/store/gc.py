@@ -149,6 +149,7 @@ def _remove(connection: Connection, folder: Folder, going: list[Unit], left_behi
     _delete(connection, catalog.member.c.container, nodes)
     _delete(connection, catalog.member.c.node, nodes)
     _delete(connection, catalog.node.c.id, nodes)
+    _delete(connection, catalog.action_use.c.span, nodes)
     _delete(connection, catalog.span.c.segment, numbers)
     _delete(connection, catalog.run.c.segment, numbers)
     _delete(connection, catalog.lost.c.segment, numbers)

@@ -22,11 +22,11 @@ def m001_first_tables(connection: Connection) -> None:
 
 
 def m002_actions(connection: Connection) -> None:
-    """What was asked before, and what its keys were made of."""
+    """What was asked before, what its keys were made of, and what was asked of it."""
     catalog.metadata.create_all(connection, tables=list(_ACTIONS))
 
 
-_ACTIONS = (catalog.action, catalog.action_field)
+_ACTIONS = (catalog.action, catalog.action_field, catalog.action_use)
 MIGRATIONS: list[Callable[[Connection], None]] = [m001_first_tables, m002_actions]
 
 

@@ -1,0 +1,90 @@
+"""`clew cache stats`: hits and misses by kind and model, and what hits saved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clew.cli.output import AsJson, StorePath, reader, write, write_json
+
+if TYPE_CHECKING:
+    from clew.replay.stats import Stats
+
+app = typer.Typer(help="What was answered from the cache.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def _every() -> None:
+    pass
+
+
+@app.command()
+def stats(
+    price: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL=IN,OUT",
+            help="Money for a million input and output tokens of a model: gpt-4o=2.5,10. Several may be given.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    store: StorePath = None,
+) -> None:
+    """Hits and misses by kind and model, and the time, tokens and money that hits saved."""
+    from clew.replay import stats as counted
+
+    prices = dict(_price(one) for one in price or [])
+    with reader(store) as opened, opened.connection() as connection:
+        found = counted.stats(connection, prices)
+        count, size = counted.actions(connection)
+    if as_json:
+        write_json({"actions": count, "size_bytes": size, "calls": [_plain(one) for one in found]})
+        return
+    write(f"{count} answers, {size / 1e6:.1f} MB")
+    if found:
+        write(_table(found))
+    else:
+        write("nothing asked the cache yet; clew.init(cache=True) switches it on")
+
+
+def _price(text: str) -> tuple[str, tuple[float, float]]:
+    model, _, money = text.rpartition("=")
+    parts = money.split(",")
+    try:
+        asked, answered = (float(part) for part in parts)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no price: MODEL=IN,OUT, such as gpt-4o=2.5,10") from None
+    return model, (asked, answered)
+
+
+def _plain(one: Stats) -> dict[str, Any]:
+    return {
+        "kind": one.kind,
+        "model": one.model,
+        "hits": one.hits,
+        "misses": one.misses,
+        "passed": one.passed,
+        "hit_rate": round(one.hit_rate, 4),
+        "saved_seconds": round(one.saved_seconds, 6),
+        "saved_input_tokens": one.saved_input_tokens,
+        "saved_output_tokens": one.saved_output_tokens,
+        "saved_money": one.saved_money,
+    }
+
+
+def _table(found: list[Stats]) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("kind")
+    table.add_column("model")
+    for column in ("hits", "misses", "rate", "passed", "seconds saved", "tokens saved", "money saved"):
+        table.add_column(column, justify="right")
+    for one in found:
+        tokens = one.saved_input_tokens + one.saved_output_tokens
+        money = "" if one.saved_money is None else f"{one.saved_money:.4f}"
+        numbers = (one.hits, one.misses, f"{one.hit_rate:.0%}", one.passed, f"{one.saved_seconds:.2f}", tokens, money)
+        table.add_row(one.kind, one.model, *map(str, numbers))
+    return table

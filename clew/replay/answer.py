@@ -63,22 +63,27 @@ def unpack(data: bytes) -> Any:
         raise Unstorable(f"an answer that cannot be read: {error}") from error
 
 
-def texts(data: bytes) -> Iterator[tuple[str | None, str]]:
-    """Every text in an answer, with the name that it stands under."""
+def texts(data: bytes) -> Iterator[tuple[str | None, Any]]:
+    """Every text, bytes and container in an answer, with the name that it stands under."""
 
-    def inside(name: str | None, value: Any) -> Iterator[tuple[str | None, str]]:
-        if isinstance(value, str):
+    def inside(name: str | None, value: Any) -> Iterator[tuple[str | None, Any]]:
+        if isinstance(value, (str, bytes)):
             yield name, value
         elif isinstance(value, dict):
+            yield name, value
             for key, part in value.items():
                 yield from inside(None, key)
                 yield from inside(key if isinstance(key, str) else None, part)
         elif isinstance(value, list):
+            yield name, value
             for part in value:
                 yield from inside(name, part)
 
-    def opened(_: int, content: memoryview) -> Any:
-        return _decode(content, ext_hook=opened)
+    def opened(code: int, content: memoryview) -> Any:
+        inner = _decode(content, ext_hook=opened)
+        if code == _MAP:
+            return [{key: part} if isinstance(key, str) else [key, part] for key, part in inner]
+        return inner
 
     yield from inside(None, _decode(data, ext_hook=opened))
 
@@ -103,12 +108,18 @@ def _out(value: Any, depth: int) -> Any:
         return _ext(_TUPLE, [_out(part, depth + 1) for part in value])
     if cls is set or cls is frozenset:
         return _ext(_SET if cls is set else _FROZENSET, [_out(part, depth + 1) for part in value])
+    if cls in (datetime.datetime, datetime.time) and (value.fold or not _is_fixed(value.tzinfo)):
+        raise Unstorable(f"a {cls.__name__} in a time zone that is more than an offset")
     if cls in _SCALARS:
         return _ext(_SCALAR, [cls.__name__, _SCALARS[cls][0](value)])
     known = _by_class.get(cls)
     if known is None:
         raise Unstorable(f"an answer that holds a {cls.__module__}.{cls.__qualname__}")
     return _ext(_REGISTERED, [known.name, _out(known.dump(value), depth + 1)])
+
+
+def _is_fixed(zone: Any) -> bool:
+    return zone is None or (type(zone) is datetime.timezone and zone.tzname(None).startswith("UTC"))
 
 
 def _ext(code: int, content: Any) -> msgspec.msgpack.Ext:

@@ -29,6 +29,7 @@ from clew.store.log import framed
 from clew.store.record import Action
 from clew.tracer.boundary import MISSING, Call
 from clew.tracer.capture import Batch
+from clew.tracer.credential import names_a_secret
 from clew.tracer.exchange import Exchange
 from clew.tracer.init import Tracer
 
@@ -52,6 +53,25 @@ class _Known(NamedTuple):
     started_ns: int
 
 
+class _Heard:
+    """The chunks of a stream as they were when they came, each with the nanoseconds since the call."""
+
+    def __init__(self) -> None:
+        self.started_ns = time.time_ns()
+        self.chunks: Chunks = []
+
+    def add(self, chunk: Any) -> None:
+        self.chunks.append((time.time_ns() - self.started_ns, _copied(chunk)))
+
+
+def _copied(chunk: Any) -> Any:
+    """A chunk of its own; one that cannot be copied is no answer that can be kept, either."""
+    try:
+        return copy.deepcopy(chunk)
+    except Exception:
+        return chunk
+
+
 class CachePolicy:
     """Answers calls from the actions of a store, and adds to them."""
 
@@ -70,7 +90,7 @@ class CachePolicy:
             return perform()
         if isinstance(asked, list):
             known = self._known(call, asked)
-            return self._joined(asked, known, perform() if known.missing else [])
+            return self._joined(asked, known, perform() if known.missing or not asked else [])
         made: list[Any] = []
 
         def compute() -> bytes | None:
@@ -90,7 +110,7 @@ class CachePolicy:
             return await perform()
         if isinstance(asked, list):
             known = self._known(call, asked)
-            return self._joined(asked, known, await perform() if known.missing else [])
+            return self._joined(asked, known, await perform() if known.missing or not asked else [])
         made: list[Any] = []
 
         async def compute() -> bytes | None:
@@ -110,14 +130,13 @@ class CachePolicy:
             return perform()
 
         def compute() -> Iterator[Any]:
-            started = time.time_ns()
-            chunks: Chunks = []
+            heard = _Heard()
             for chunk in perform():
-                chunks.append((time.time_ns() - started, copy.deepcopy(chunk)))
+                heard.add(chunk)
                 yield chunk
-            self._keep(asked, None, chunks, started)
+            self._keep(asked, None, heard.chunks, heard.started_ns)
 
-        return self._flights.stream(asked.key.digest, lambda: self._look_chunks(asked), compute, copy=copy.deepcopy)
+        return self._flights.stream(asked.key.digest, lambda: self._look_chunks(asked), compute, copy=_copied)
 
     def stream_async(self, call: Call, perform: Callable[[], AsyncIterator[Any]]) -> AsyncIterator[Any]:
         asked = self._ask(call)
@@ -125,16 +144,13 @@ class CachePolicy:
             return perform()
 
         async def compute() -> AsyncIterator[Any]:
-            started = time.time_ns()
-            chunks: Chunks = []
+            heard = _Heard()
             async for chunk in perform():
-                chunks.append((time.time_ns() - started, copy.deepcopy(chunk)))
+                heard.add(chunk)
                 yield chunk
-            self._keep(asked, None, chunks, started)
+            self._keep(asked, None, heard.chunks, heard.started_ns)
 
-        return self._flights.stream_async(
-            asked.key.digest, lambda: self._look_chunks(asked), compute, copy=copy.deepcopy
-        )
+        return self._flights.stream_async(asked.key.digest, lambda: self._look_chunks(asked), compute, copy=_copied)
 
     # -- what is asked
 
@@ -172,7 +188,8 @@ class CachePolicy:
         parts = exchange.parts()
         if effect.idempotency_key is not None:
             parts = {"tool": parts["tool"], "idempotency": effect.idempotency_key(parts["arguments"])}
-        key = key_of(self.tracer.gate, call.kind, exchange, parts, call.occurrence)
+        assert call.span is not None
+        key = key_of(self.tracer.gate, call.kind, exchange, parts, (call.span.path, call.occurrence))
         return Asked(call, exchange, key, None if ttl is None else int(ttl * 1e9))
 
     def _bypassed(self, call: Call, reason: str, told: Effect | None) -> None:
@@ -196,13 +213,12 @@ class CachePolicy:
         missing: dict[bytes, int] = {}
         for position, one in enumerate(asked):
             key = one.key.digest
-            if key in answers or key in missing:
-                continue
-            data = self._look(one, into=saved)
-            if data is MISSING:
-                missing[key] = position
-            else:
-                answers[key] = data
+            if key not in answers and key not in missing:
+                data = self._look(one, into=saved)
+                if data is MISSING:
+                    missing[key] = position
+                else:
+                    answers[key] = data
         hits = sum(one.key.digest in answers for one in asked)
         assert call.span is not None
         call.span.attributes({"clew.cache.hit": not missing, "clew.cache.hits": hits, "clew.cache.asked": len(asked)})
@@ -210,21 +226,24 @@ class CachePolicy:
             call.span.attributes({"clew.cache.model": asked[0].exchange.model, **_saved(saved)})
         if not missing:
             call.span.facts["served"] = True
-        if missing and len(missing) < len(asked):
+        if missing and answers:
             call.narrowed = call.narrow(list(missing.values()))
         return _Known(answers, list(missing.values()), time.time_ns())
 
     def _joined(self, asked: list[Asked], known: _Known, performed: Any) -> Any:
-        """The answers of all, in their order."""
-        if not known.missing:
-            return [one.exchange.load(unpack(known.answers[one.key.digest])) for one in asked]
-        if len(performed) != len(known.missing):  # it answered something else than it was asked
-            return performed
+        """The answers of all, in their order; where none was known, what was answered as it is."""
+        wanted = known.missing if known.answers else range(len(asked))
         fresh: dict[bytes, Any] = {}
-        for position, response in zip(known.missing, performed, strict=True):
-            one = asked[position]
-            fresh[one.key.digest] = response
-            self._keep(one, response, None, known.started_ns, quietly=True)
+        if isinstance(performed, list) and len(performed) == len(wanted):
+            for position, response in zip(wanted, performed, strict=True):
+                one = asked[position]
+                if one.key.digest not in fresh:
+                    fresh[one.key.digest] = response
+                    self._keep(one, response, None, known.started_ns, quietly=True)
+        elif known.answers:  # it answers otherwise when it is asked less: nothing is known of what was asked
+            fresh = {asked[at].key.digest: one for at, one in zip(wanted, list(performed), strict=True)}
+        if not known.answers:
+            return performed
         return [
             copy.copy(fresh[key]) if (key := one.key.digest) in fresh else one.exchange.load(unpack(known.answers[key]))
             for one in asked
@@ -318,13 +337,20 @@ class CachePolicy:
 
     def _secret(self, data: bytes) -> str | None:
         """Why an answer may not stand in the store as it is."""
-        cleaner = self.tracer.gate.cleaner
-        found = list(texts(data))
-        for name, text in found:
-            if cleaner.text(text) is not text or (name and cleaner.named(name, text) is not text):
-                return "the answer holds a credential"
-        whole = "".join(text for _, text in found)
-        return "the answer holds a credential" if cleaner.text(whole) is not whole else None
+        cleaner, found = self.tracer.gate.cleaner, "the answer holds a credential"
+        whole = []
+        for name, value in texts(data):
+            if name is not None and names_a_secret(name) and cleaner.named(name, value) is not value:
+                return found
+            if isinstance(value, bytes):
+                if cleaner.data(value) is not value:
+                    return found
+            elif isinstance(value, str):
+                whole.append(value)
+                if cleaner.text(value) is not value:
+                    return found
+        joined = "".join(whole)
+        return found if cleaner.text(joined) is not joined else None
 
     def _publish(self, asked: Asked, told: Any, data: bytes, started_ns: int) -> None:
         span, now = asked.call.span, time.time_ns()

@@ -7,9 +7,10 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar, overload
 
-from clew.replay.code import code_of
 from clew.replay.effect import Effect, declared
+from clew.replay.identity import code_digest, identity
 from clew.replay.value_exchange import ValueExchange
+from clew.store.encoding import qualified_name
 from clew.tracer import boundary, init
 from clew.tracer.boundary import Call
 from clew.tracer.capture import Given
@@ -28,8 +29,8 @@ class FunctionExchange(ValueExchange):
         self.effect = effect
 
     def parts(self) -> dict[str, Any]:
-        code = code_of(self._function, version=self._version)
-        return {"tool": {"name": code.name, "code": code.digest}, "arguments": self._arguments}
+        code = code_digest(self._function, version=self._version)
+        return {"tool": [qualified_name(self._function), code], "arguments": identity(self._arguments)}
 
 
 @overload
@@ -58,7 +59,8 @@ def cached(
     Sync, async, generators and async generators. The key is the arguments, by value, and the function's code with all
     of the project's that it calls; `version` stands for the code instead. Arguments without a canonical form, and answers
     that would not come back equal, are called each time, and the span says why. Works where `clew.init` was called; a
-    function that says so itself needs no `cache=`. A generator is read to its end before its answer counts.
+    function that says so itself needs no `cache=`. A generator is read to its end before its answer counts; it yields, and
+    neither takes what is sent nor returns anything.
     """
     if function is None:
         told = declared(effect, ttl=ttl, idempotency_key=idempotency_key)

@@ -27,14 +27,20 @@ class Effect(NamedTuple):
     name: Class
     ttl_seconds: float | None = None
     idempotency_key: Callable[[dict[str, Any]], Any] | None = None
+    version: str | None = None
 
 
 def effect(
-    name: Class, *, ttl: str | float | None = None, idempotency_key: Callable[[dict[str, Any]], Any] | None = None
+    name: Class,
+    *,
+    ttl: str | float | None = None,
+    idempotency_key: Callable[[dict[str, Any]], Any] | None = None,
+    version: str | None = None,
 ) -> Callable[[F], F]:
-    """Say of a tool or function what calling it does: `@clew.effect("read", ttl="1d")`. A ttl is a number of seconds, or
-    a text such as "90s", "10m", "12h", "7d". ValueError for what makes no sense together."""
-    found = declared(name, ttl=ttl, idempotency_key=idempotency_key)
+    """Say of a tool what calling it does: `@clew.effect("read", ttl="1d")`. A ttl is a number of seconds, or a text such
+    as "90s", "10m", "12h", "7d". `version` stands for its code, such as of one that holds a client. ValueError for what
+    makes no sense together."""
+    found = declared(name, ttl=ttl, idempotency_key=idempotency_key)._replace(version=version)
 
     def mark(subject: F) -> F:
         function: Any = getattr(subject, "func", None) or getattr(subject, "coroutine", None) or subject

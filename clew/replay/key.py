@@ -30,9 +30,9 @@ class Key(NamedTuple):
     fields: dict[str, bytes]
 
 
-def key_of(gate: Gate, kind: str, exchange: Exchange, parts: dict[str, Any], occurrence: int) -> Key:
-    """The key of a call that asks with `parts`: the `occurrence`-th of its kind in its run, where it is sampled. Raises
-    Unkeyable."""
+def key_of(gate: Gate, kind: str, exchange: Exchange, parts: dict[str, Any], occurrence: tuple[str, int]) -> Key:
+    """The key of a call that asks with `parts`: where it is sampled, the so-and-so-many-th of its kind at a place in its
+    run (span path and number). Raises Unkeyable."""
     sink = Batch(gate)  # which redacts, and is never written
     fields: dict[str, bytes] = {}
     for name, value in parts.items():
@@ -40,8 +40,8 @@ def key_of(gate: Gate, kind: str, exchange: Exchange, parts: dict[str, Any], occ
             fields[name] = _list(value, sink) if type(value) is Listed else raw_digest(VALUE, encode_key(value, sink))
         except EncodingError as error:
             raise Unkeyable(f"{name}: {error}") from error
-    number = occurrence if exchange.sampled else 0
-    made = digest(Domain.ACTION, _pack([_VERSION, kind, exchange.operation, fields, exchange.sampled, number]))
+    sample = occurrence if exchange.sampled else None
+    made = digest(Domain.ACTION, _pack([_VERSION, kind, exchange.operation, fields, sample]))
     return Key(made, fields)
 
 

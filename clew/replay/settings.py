@@ -20,6 +20,8 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 class Cache:
     """Which kinds of calls are answered from the cache, and what tools do.
 
+    Retrievers are only if you say so: an answer depends on all that is searched. Of a vector store that is in memory (or
+    FAISS) each document counts, at each call; of any other, what it holds cannot be seen, and it is asked.
     `tools` says by name what a tool does that does not say it itself (`clew.effect`): `{"search": "pure"}`,
     `{"weather": ("read", "10m")}`. A tool of which nothing is said is never cached. `ttl` bounds the age of every
     answer ("30d", or seconds).
@@ -27,7 +29,7 @@ class Cache:
 
     llm: bool = True
     tool: bool = True
-    retriever: bool = True
+    retriever: bool = False
     embedding: bool = True
     function: bool = True  # those that say `clew.cached`
     tools: Mapping[str, Any] = dataclasses.field(default_factory=lambda: _NOTHING)

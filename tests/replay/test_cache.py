@@ -405,7 +405,7 @@ class Shelf(BaseRetriever):
 
 
 def test_a_retriever_is_asked_once_for_a_query(caching: Caching) -> None:
-    with caching():
+    with caching(clew.Cache(retriever=True)):
         first = Shelf().invoke("x")
         again = Shelf().invoke("x")
         assert Shelf(edition=1).invoke("x") != first
@@ -416,7 +416,7 @@ def test_a_retriever_is_asked_once_for_a_query(caching: Caching) -> None:
 
 
 def test_a_vector_store_that_changed_is_asked_again(caching: Caching) -> None:
-    with caching(clew.Cache(embedding=False)) as tracer:
+    with caching(clew.Cache(retriever=True, embedding=False)) as tracer:
         store = InMemoryVectorStore(BagOfWords())
         store.add_documents([Document("one", id="1")])
         retriever = store.as_retriever(search_kwargs={"k": 5})
@@ -551,7 +551,7 @@ def test_why_goes_through_a_hit_to_what_the_performed_call_used(caching: Caching
     """A tool asks a model about a row, in other words. Its answer, served to another run, still leads to that row."""
     shelf = Given(found=documents(rows()[:1]))
 
-    @clew.effect("pure")
+    @clew.effect("pure", version="1")
     @tool
     def ask(topic: str) -> str:
         """Ask the handbook."""

@@ -36,7 +36,7 @@ class Asked(ValueExchange):
         return self._parts
 
 
-def key(tracer: Tracer, kind: str = "tool", occurrence: int = 0, **parts: Any) -> Digest:
+def key(tracer: Tracer, kind: str = "tool", occurrence: tuple[str, int] = ("", 0), **parts: Any) -> Digest:
     exchange = Asked(**parts)
     return key_of(tracer.gate, kind, exchange, exchange.parts(), occurrence).digest
 
@@ -125,7 +125,7 @@ def test_minted_ids_are_told_by_their_order_alone(tracer: Tracer, one: list[str]
             ToolMessage("9", tool_call_id=ids[answered]),
         ]
         exchange = ModelExchange(Counted(), messages, None, {})
-        return key_of(tracer.gate, "llm", exchange, exchange.parts(), 0).digest
+        return key_of(tracer.gate, "llm", exchange, exchange.parts(), ("", 0)).digest
 
     assert conversation(one) == conversation(other)
     assert conversation(one, answered=1) == conversation(other, answered=1) != conversation(one)

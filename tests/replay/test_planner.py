@@ -73,13 +73,13 @@ def test_only_what_the_change_touches_goes_live(
         return way(planner.build(config, is_async=is_async)), sum(planner.LIVE.values())
 
     plain, _ = answer(changed)
-    with caching(clew.Cache(tools={"search": "pure", "check": "pure"})):
+    with caching(clew.Cache(retriever=True, tools={"search": "pure", "check": "pure"})):
         assert answer(recorded)[1] == CALLS
         assert answer(changed) == (plain, expected)
 
 
 def test_what_another_process_was_answered_is_served(planner: ModuleType, caching: Caching) -> None:
-    cache = clew.Cache(tools={"search": "pure", "check": "pure"})
+    cache = clew.Cache(retriever=True, tools={"search": "pure", "check": "pure"})
     with caching(cache):
         first = invoked(planner.build())
     planner.LIVE.clear()

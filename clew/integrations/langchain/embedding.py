@@ -35,7 +35,7 @@ def _sync(name: str, original: Function) -> Function:
         call = _call(self, name, args, kwargs)
         if call is None:
             return original(self, *args, **kwargs)
-        return boundary.perform(call, lambda: original(self, *_rest(call, args), **_named(call, kwargs)))
+        return boundary.perform(call, lambda: original(self, *_rest(call, args), **_named(call, args, kwargs)))
 
     return embed
 
@@ -45,7 +45,9 @@ def _async(name: str, original: Function) -> Function:
         call = _call(self, name, args, kwargs)
         if call is None:
             return await original(self, *args, **kwargs)
-        return await boundary.perform_async(call, lambda: original(self, *_rest(call, args), **_named(call, kwargs)))
+        return await boundary.perform_async(
+            call, lambda: original(self, *_rest(call, args), **_named(call, args, kwargs))
+        )
 
     return embed
 
@@ -55,8 +57,8 @@ def _rest(call: Call, args: tuple[Any, ...]) -> tuple[Any, ...]:
     return args if call.narrowed is None else (call.narrowed, *args[1:])
 
 
-def _named(call: Call, kwargs: dict[str, Any]) -> dict[str, Any]:
-    return kwargs if call.narrowed is None else {name: kwargs[name] for name in list(kwargs)[1:]}
+def _named(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    return kwargs if call.narrowed is None else _others(args, kwargs)
 
 
 METHODS: dict[str, Wrap] = {
@@ -93,19 +95,26 @@ def _described(tracer: init.Tracer, self: Any, name: str, args: tuple[Any, ...],
         self,
         name=f"embeddings {model or title}",
         used=[("texts", "value", texts), model_slot(tracer.gate, self)],
-        exchange=functools.partial(_exchange, self, name.removeprefix("a"), given, texts, model or title),
+        exchange=functools.partial(
+            _exchange, self, name.removeprefix("a"), given, texts, model or title, [args[1:], _others(args, kwargs)]
+        ),
         describe=_vectors,
         attributes={"gen_ai.request.model": model, "embedding.model_name": model or title},
     )
 
 
-def _exchange(self: Any, operation: str, given: Any, texts: tuple[Any, ...], name: str) -> Any:
+def _others(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The named arguments that are not the texts."""
+    return kwargs if args else {name: kwargs[name] for name in list(kwargs)[1:]}
+
+
+def _exchange(self: Any, operation: str, given: Any, texts: tuple[Any, ...], name: str, more: Any) -> Any:
     """The call as a cache or a replay sees it."""
     from clew.integrations.langchain.embedding_exchange import EmbeddingBatch, EmbeddingExchange, model_digest
 
     if isinstance(given, str):
-        return EmbeddingExchange(operation, model_digest(self), given, name)
-    return EmbeddingBatch(operation, self, texts, name)
+        return EmbeddingExchange(operation, model_digest(self, more), given, name)
+    return EmbeddingBatch(operation, self, texts, name, more)
 
 
 def _vectors(response: Any) -> tuple[Iterable[Given], dict[str, Any]]:

@@ -221,8 +221,9 @@ def _exchange(self: Any, operation: str, args: tuple[Any, ...], kwargs: dict[str
 
     if operation == "events":
         return None
-    content, stop, options = _content(args, kwargs)
-    return ModelExchange(self, content, stop, options)
+    content, stop, _ = _content(args, kwargs)
+    asked = ("messages", "prompts", "prompt", "stop", "run_manager")
+    return ModelExchange(self, content, stop, {name: value for name, value in kwargs.items() if name not in asked})
 
 
 def _request(self: Any, stop: Any, options: dict[str, Any]) -> inference.Request:

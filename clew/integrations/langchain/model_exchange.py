@@ -15,8 +15,10 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, Generation, GenerationChunk, LLMResult
 
 from clew.integrations.langchain.answer import own
-from clew.integrations.langchain.identity import identity
+from clew.integrations.langchain.attachment import is_service
+from clew.replay.identity import identity
 from clew.replay.key import Listed
+from clew.store.encoding import qualified_name
 from clew.store.errors import Unkeyable
 
 _MINTED_METADATA = frozenset((
@@ -31,6 +33,12 @@ _BLOCKS_WITH_IDS = frozenset((
     "code_execution_tool_result", "text", "message",
 ))  # fmt: skip
 _BLOCK_IDS = ("id", "call_id", "tool_use_id", "tool_call_id")
+_TRANSPORT = frozenset((
+    "callbacks", "callback_manager", "verbose", "tags", "metadata", "name", "cache", "rate_limiter",
+    "custom_get_token_ids", "disable_streaming", "streaming", "stream_usage", "stream_options", "stream_chunk_timeout",
+    "timeout", "request_timeout", "default_request_timeout", "max_retries", "retries", "proxy", "proxies",
+    "openai_proxy", "http_socket_options", "_serialized", "_lc_kwargs",
+))  # fmt: skip
 _TRANSPORT_OPTIONS = frozenset((
     "stream", "stream_options", "stream_usage", "timeout", "request_timeout", "max_retries", "callbacks",
     "run_manager", "tags", "metadata", "http_client",
@@ -51,19 +59,22 @@ class ModelExchange:
         about = instance._get_ls_params(stop=stop)
         self.model = str(about.get("ls_model_name") or getattr(instance, "model_name", None) or instance._llm_type)
         temperature = options.get("temperature", about.get("ls_temperature", getattr(instance, "temperature", None)))
-        self.sampled = temperature != 0
+        elsewhere = (getattr(instance, "model_kwargs", None) or {}).get("temperature", 0)
+        self.sampled = temperature != 0 or elsewhere != 0
 
     def parts(self) -> dict[str, Any]:
+        if any(count not in (None, 1) for count in (self._options.get("n"), getattr(self._instance, "n", None))):
+            raise Unkeyable("several answers at once, of which a stream has but one")
         options = {name: value for name, value in self._options.items() if name not in _TRANSPORT_OPTIONS}
         renamed: dict[str, str] = {}
         if self._completes:
-            asked: Any = list(self._content)
+            asked: Any = identity(list(self._content))
         else:
             asked = Listed([_asked(message, renamed) for message in self._content])
         return {
-            "model": identity(self._instance),
+            "model": identity(self._instance, without=_reaching(self._instance)),
             "parameters": identity(dict(self._instance._identifying_params)),
-            "stop": self._stop,
+            "stop": identity(self._stop),
             "options": identity(options),
             "prompts" if self._completes else "messages": asked,
         }
@@ -129,7 +140,7 @@ def _asked(message: Any, renamed: dict[str, str]) -> dict[str, Any]:
     def name(minted: Any) -> Any:
         return renamed.setdefault(minted, f"#{len(renamed)}") if type(minted) is str else minted
 
-    told: dict[str, Any] = {"class": type(message).__name__}
+    told: dict[str, Any] = {"class": qualified_name(type(message))}
     for field, value in {**message.__dict__, **(message.__pydantic_extra__ or {})}.items():
         if field in _COUNTED:
             continue
@@ -144,8 +155,14 @@ def _asked(message: Any, renamed: dict[str, str]) -> dict[str, Any]:
         elif field == "additional_kwargs" and type(value.get("tool_calls")) is list:
             calls = [{**call, "id": name(call.get("id"))} for call in value["tool_calls"]]
             value = {**value, "tool_calls": calls}
-        told[field] = value
+        told[field] = identity(value)
     return told
+
+
+def _reaching(model: Any) -> set[str]:
+    """Fields that say how the model is reached or traced, and clients."""
+    fields = {**model.__dict__, **(getattr(model, "__pydantic_private__", None) or {})}
+    return {name for name, value in fields.items() if name in _TRANSPORT or is_service(value)}
 
 
 def _block(block: Any, name: Any) -> Any:

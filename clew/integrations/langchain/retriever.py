@@ -109,15 +109,16 @@ def _described(tracer: Tracer, self: Any, args: tuple[Any, ...], kwargs: dict[st
         parent=span_of(run_id) if span is None else None,
         run_key=run_id,
         used=used,
-        exchange=functools.partial(_exchange, self, query, stores, used[1:]),
+        exchange=functools.partial(_exchange, self, query, args, kwargs),
         describe=describe,
         facts={"stores": stores},
     )
     return call
 
 
-def _exchange(self: Any, query: Any, stores: list[Any], state: list[Given]) -> Any:
+def _exchange(self: Any, query: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The call as a cache or a replay sees it."""
     from clew.integrations.langchain.retriever_exchange import RetrieverExchange
 
-    return RetrieverExchange(self, query, stores, state)
+    more = {name: value for name, value in kwargs.items() if name not in ("query", "run_manager")}
+    return RetrieverExchange(self, query, {"args": list(args[1:]), **more} if args[1:] else more)

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from clew.integrations.langchain import answer as _answer  # noqa: F401 - LangChain's classes become answers
-from clew.integrations.langchain.identity import identity
+from clew.integrations.langchain.index import store_of
+from clew.replay.identity import identity
 from clew.replay.value_exchange import ValueExchange
 from clew.store.errors import Unkeyable
-from clew.tracer.capture import Given
+
+_TRACED = ("callbacks", "tags", "metadata", "name", "vectorstore")
+_CONTENT = ("store", "index", "docstore", "index_to_docstore_id")
 
 
 class RetrieverExchange(ValueExchange):
-    """A call of a retriever. Of a vector store it depends on the index, which stands for all that the store holds."""
+    """A call of a retriever. `more` are its other arguments."""
 
-    def __init__(self, retriever: Any, query: Any, stores: Sequence[Any], index: Sequence[Given]) -> None:
+    def __init__(self, retriever: Any, query: Any, more: dict[str, Any]) -> None:
         super().__init__("retrieve")
         self._retriever = retriever
         self._query = query
-        self._stores = stores
-        self._index = index
+        self._more = more
 
     def parts(self) -> dict[str, Any]:
-        if len(self._stores) != len(self._index):
-            raise Unkeyable("the state of its vector store is not known")
-        without = ("vectorstore",) if self._stores else ()
+        store = getattr(self._retriever, "vectorstore", None)
         return {
-            "retriever": identity(self._retriever, without=without),
-            "index": [_digest(given) for given in self._index],
-            "query": self._query,
+            "retriever": identity(self._retriever, without=_TRACED if store is not None else _TRACED[:-1]),
+            "store": None if store is None else _state(store),
+            "query": identity(self._query),
+            "more": identity(self._more),
         }
 
 
-def _digest(given: Given) -> Any:
-    value = given[2]
-    return bytes(value[1]) if type(value) is tuple else value
+def _state(store: Any) -> Any:
+    """All that a vector store holds, document by document: a version of the index says nothing of their metadata."""
+    table = store_of(type(store))
+    if table is None:
+        raise Unkeyable(f"what a {type(store).__qualname__} holds cannot be seen")
+    held = [identity(document) for document in table.entries(store)]
+    return [identity(store, without=_CONTENT), held]

@@ -126,7 +126,7 @@ def _exchange(self: Any, arguments: Any, injected: dict[str, Any]) -> Any:
     """The call as a cache or a replay sees it."""
     from clew.integrations.langchain.tool_exchange import ToolExchange
 
-    return ToolExchange(self, arguments, injected)
+    return ToolExchange(self, arguments, injected, _is_configured(self))
 
 
 def _definition(self: Any) -> Any:
@@ -152,6 +152,14 @@ def _injected(self: Any, given: dict[str, Any]) -> frozenset[str] | set[str]:
         shown = self._filter_injected_args(given) if hasattr(self, "_filter_injected_args") else given
         known.update((name, name not in shown) for name in given)
     return {name for name in given if known[name]}
+
+
+def _is_configured(self: Any) -> bool:
+    """Whether the program's own function is given LangChain's configuration."""
+    find = getattr(tools, "_get_runnable_config_param", None)
+    functions = [getattr(self, name, None) for name in ("func", "coroutine")]
+    own = [function for function in functions if function is not None] or [self._run, self._arun]
+    return find is None or any(find(function) is not None for function in own)
 
 
 _configs: Attachments[list[str | None]] = Attachments(list)

@@ -7,18 +7,21 @@ from typing import Any
 from langchain_core.messages import ToolMessage
 
 from clew.integrations.langchain import answer as _answer  # noqa: F401 - LangChain's classes become answers
-from clew.integrations.langchain.identity import identity
+from clew.replay.answer import pack, texts
+from clew.replay.effect import effect_of
+from clew.replay.identity import identity
 from clew.replay.value_exchange import ValueExchange
 from clew.store.errors import Unkeyable, Unstorable
 
-_MADE = ("name", "tool_call_schema", "args", "callbacks", "handle_tool_error", "handle_validation_error")
+_MADE = ("tool_call_schema", "args", "callbacks", "tags", "metadata", "verbose")
 
 
 class ToolExchange(ValueExchange):
     """A call of a tool. One that was given the graph's state, store or runtime has no key: it may depend on all of it."""
 
-    def __init__(self, tool: Any, arguments: Any, injected: dict[str, Any]) -> None:
+    def __init__(self, tool: Any, arguments: Any, injected: dict[str, Any], configured: bool) -> None:
         super().__init__("execute")
+        self._configured = configured
         self._tool = tool
         self._arguments = arguments
         self._injected = injected
@@ -33,17 +36,28 @@ class ToolExchange(ValueExchange):
         given = [name for name, value in self._injected.items() if value is not self._call_id]
         if given:
             raise Unkeyable(f"the tool was given {given[0]!r} by the graph, and may depend on all of it")
+        if self._configured:
+            raise Unkeyable("the tool was given the run's configuration, and may depend on all of it")
+        told = effect_of(self._tool)
+        version = told.version if told is not None else None
+        without = _MADE if version is None else (*_MADE, "func", "coroutine")
         return {
-            "tool": {"name": self._tool.name, "of": identity(self._tool, without=_MADE)},
+            "tool": [identity(self._tool, without=without), version],
             "arguments": identity(self._arguments),
         }
 
     def dump(self, response: Any, chunks: list[tuple[int, Any]] | None) -> Any:
+        own = self._call_id
         if not isinstance(response, ToolMessage):
+            if own is not None and any(own in text for _, text in texts(pack(response))):
+                raise Unstorable("an answer that holds the id of the call")
             return super().dump(response, chunks)
-        if response.tool_call_id != self._call_id:
+        if response.tool_call_id != own:
             raise Unstorable("a ToolMessage with the id of another call")
-        return {"message": response}
+        bare = response.model_copy(update={"id": None, "tool_call_id": ""})
+        if any(own in text for _, text in texts(pack(bare)) if isinstance(text, str)):
+            raise Unstorable("an answer that holds the id of the call")
+        return {"message": bare}
 
     def load(self, data: Any) -> Any:
         if "message" not in data:

@@ -1,0 +1,139 @@
+"""What a value is, for a key: an exact form, in which nothing that may tell two values apart is left out.
+
+The strict encoding takes what says the same as the same (a subclass of str is its text). For a key that is not enough:
+here a value is of exactly a type that is known, or an object of a class written in Python, told by its class, the class's
+code and all that it holds. Anything else makes no key, and is named.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import functools
+import pathlib
+import re
+import uuid
+from collections.abc import Collection, Iterator
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+from clew.replay.code import Code, code_of
+from clew.store.encoding import qualified_name
+from clew.store.errors import Unkeyable
+
+_PLAIN = frozenset((
+    type(None), bool, int, float, complex, str, bytes, datetime.date, datetime.timedelta, decimal.Decimal, uuid.UUID,
+    pathlib.PosixPath, range,
+))  # fmt: skip
+_MADE = re.compile(
+    r"\.__(pydantic_\w+|private_attributes|signature|clew_wrapped)__|\.<annotation>\."
+).search  # no state: made of code
+_DEPTH = 16
+_POINTER = 8
+_HEAP_TYPE = 1 << 9  # of CPython's flags: made by a class statement, or by C code that takes the trouble
+
+
+def identity(value: Any, *, without: Collection[str] = ()) -> Any:
+    """What `value` is, as data a key can be made of; its fields named in `without` are told otherwise. Raises Unkeyable."""
+    return _identity(value, type(value).__name__, [], frozenset(without))
+
+
+def code_digest(function: Any, *, version: str | None = None) -> bytes:
+    """The digest of a callable's code. Raises Unkeyable where something it holds does not show its state."""
+    return bytes(_seen(code_of(function, version=version)).digest)
+
+
+def _seen(code: Code) -> Code:
+    for part in code.parts:
+        if part.kind == "opaque" and not _MADE(part.name):
+            raise Unkeyable(f"{code.name} depends on {part.name}, whose state cannot be seen; give it a version")
+    return code
+
+
+def _identity(value: Any, place: str, around: list[int], without: frozenset[str] = frozenset()) -> Any:
+    cls = type(value)
+    if cls in _PLAIN:
+        return value
+    if id(value) in around or len(around) > _DEPTH:
+        raise Unkeyable(f"{place} holds itself, or is nested too deeply")
+    around = [*around, id(value)]
+    if cls is list:
+        return [_identity(part, f"{place}[{at}]", around) for at, part in enumerate(value)]
+    if cls is tuple:
+        return tuple([_identity(part, f"{place}[{at}]", around) for at, part in enumerate(value)])
+    if cls is dict:
+        return {
+            _identity(key, f"{place}.<key>", around): _identity(part, f"{place}[{key!r}]"[:200], around)
+            for key, part in value.items()
+        }
+    if cls is set or cls is frozenset:
+        return cls(_identity(part, f"{place}.<member>", around) for part in value)
+    if cls in (datetime.datetime, datetime.time):
+        return [cls.__name__, value.isoformat(), value.fold, _identity(value.tzinfo, f"{place}.tzinfo", around)]
+    if cls is datetime.timezone:
+        return ["timezone", repr(value)]
+    if cls is bytearray:
+        return ["bytearray", bytes(value)]
+    if isinstance(value, enum.Enum):
+        return ["enum", _class(cls, place), value.name, _identity(value.value, f"{place}.value", around)]
+    if cls.__module__ == "numpy":
+        return _array(value, place)
+    if cls is FunctionType:
+        return ["function", qualified_name(value), code_digest(value)]
+    if cls is MethodType:
+        return ["method", code_digest(value.__func__), _identity(value.__self__, place, around)]
+    if cls is functools.partial:
+        held = [value.func, value.args, value.keywords]
+        return ["partial", *(_identity(one, f"{place}.<partial>", around) for one in held)]
+    if cls is re.Pattern:
+        return ["pattern", value.pattern, value.flags]
+    if cls is BuiltinFunctionType and (value.__self__ is None or isinstance(value.__self__, ModuleType)):
+        return ["builtin", f"{value.__module__}.{value.__qualname__}"]
+    if isinstance(value, type):
+        return _class(value, place)
+    if hasattr(cls, "get_secret_value"):
+        return ["secret", qualified_name(cls)]
+    return _object(value, place, around, without)
+
+
+def _object(value: Any, place: str, around: list[int], without: frozenset[str]) -> Any:
+    cls = type(value)
+    slots = list(_slots(cls))
+    own = [name for name in slots if name not in ("__dict__", "__weakref__")]
+    pointers = len(own) + (cls.__dictoffset__ != 0) + (cls.__weakrefoffset__ != 0)
+    in_python = cls.__flags__ & _HEAP_TYPE and not cls.__itemsize__
+    if not in_python or cls.__basicsize__ > object.__basicsize__ + _POINTER * pointers:
+        raise Unkeyable(f"{place} is a {qualified_name(cls)}, which has no canonical form")
+    fields = dict(getattr(value, "__dict__", None) or {})
+    fields.update((name, getattr(value, name)) for name in own if hasattr(value, name))
+    given = fields.pop("__pydantic_fields_set__", None)
+    told = {
+        name: _identity(part, f"{place}.{name}", around) for name, part in sorted(fields.items()) if name not in without
+    }
+    return ["object", _class(cls, place), told, sorted(given) if given and not without else None]
+
+
+def _slots(cls: type) -> Iterator[str]:
+    for owner in cls.__mro__:
+        slots = owner.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            private = name.startswith("__") and not name.endswith("__")
+            yield f"_{owner.__name__.lstrip('_')}{name}" if private else name
+
+
+def _class(cls: type, place: str) -> Any:
+    try:
+        return ["class", qualified_name(cls), bytes(_seen(code_of(cls)).digest)]
+    except Unkeyable as error:
+        raise Unkeyable(f"{place}: {error}") from error
+
+
+def _array(value: Any, place: str) -> Any:
+    if qualified_name(type(value)) == "numpy.ndarray":
+        if value.dtype.hasobject:
+            raise Unkeyable(f"{place} is an array of objects")
+        return ["array", value]
+    if hasattr(value, "tobytes") and hasattr(value, "dtype") and not value.shape:
+        return ["numpy", type(value).__name__, value.tobytes()]
+    raise Unkeyable(f"{place} is a {qualified_name(type(value))}, which has no canonical form")

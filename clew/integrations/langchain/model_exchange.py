@@ -30,7 +30,7 @@ _COUNTED = frozenset(("usage_metadata", "tool_call_chunks", "chunk_position", "e
 _BLOCKS_WITH_IDS = frozenset((
     "tool_use", "tool_result", "tool_call", "tool_call_chunk", "function_call", "function_call_output", "reasoning",
     "server_tool_use", "server_tool_call", "server_tool_result", "web_search_tool_result",
-    "code_execution_tool_result", "text", "message",
+    "code_execution_tool_result",
 ))  # fmt: skip
 _BLOCK_IDS = ("id", "call_id", "tool_use_id", "tool_call_id")
 _TRANSPORT = frozenset((

@@ -208,7 +208,7 @@ class Dependencies:
             package = str(function.__globals__.get("__package__") or "")
             self._import(absolute(name, level, package), names, bytecode.words, place)
         names = tuple(sorted({reference.path[0] for reference in bytecode.references}))
-        own, built = function.__globals__, function.__builtins__  # type: ignore[attr-defined]
+        own, built = function.__globals__, function.__builtins__
         outside = tuple(name for name in names if name not in own)
         self.readings.append(look(entries, (own, names)))
         if outside:

@@ -13,7 +13,7 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -208,7 +208,7 @@ class Dependencies:
             package = str(function.__globals__.get("__package__") or "")
             self._import(absolute(name, level, package), names, bytecode.words, place)
         names = tuple(sorted({reference.path[0] for reference in bytecode.references}))
-        own, built = function.__globals__, function.__builtins__
+        own, built = function.__globals__, cast(Any, function).__builtins__
         outside = tuple(name for name in names if name not in own)
         self.readings.append(look(entries, (own, names)))
         if outside:

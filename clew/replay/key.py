@@ -24,9 +24,13 @@ _pack = msgspec.msgpack.Encoder(order="sorted", enc_hook=bytes).encode
 
 
 class Key(NamedTuple):
-    """A key, and what it was made of: name -> digest, to tell why it is another one than some other."""
+    """A key, and what it was made of: name -> digest, to tell why it is another one than some other.
+
+    `request` says what is asked; `digest` which time as well, where it is sampled.
+    """
 
     digest: Digest
+    request: Digest
     fields: dict[str, bytes]
 
 
@@ -40,9 +44,9 @@ def key_of(gate: Gate, kind: str, exchange: Exchange, parts: dict[str, Any], occ
             fields[name] = _list(value, sink) if type(value) is Listed else raw_digest(VALUE, encode_key(value, sink))
         except EncodingError as error:
             raise Unkeyable(f"{name}: {error}") from error
-    sample = occurrence if exchange.sampled else None
-    made = digest(Domain.ACTION, _pack([_VERSION, kind, exchange.operation, fields, sample]))
-    return Key(made, fields)
+    request = digest(Domain.ACTION, _pack([_VERSION, kind, exchange.operation, fields]))
+    made = digest(Domain.ACTION, _pack([_VERSION, request, *occurrence])) if exchange.sampled else request
+    return Key(made, request, fields)
 
 
 class Listed(list[Any]):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from clew.lineage.why import why as why
     from clew.replay.cached import cached as cached
     from clew.replay.effect import effect as effect
+    from clew.replay.playback.replay import replay as replay
     from clew.replay.settings import Cache as Cache
     from clew.replay.settings import caching as caching
     from clew.tracer.artifact import artifact as artifact
@@ -45,6 +46,7 @@ _HOME = {
     "init": "clew.tracer.init",
     "instrument": "clew.integrations",
     "open": "clew.lineage.reader",
+    "replay": "clew.replay",
     "run": "clew.tracer.run",
     "secret": "clew.tracer.secret",
     "shutdown": "clew.tracer.init",
@@ -60,7 +62,8 @@ def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'clew' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), "open_store" if name == "open" else name)
+    module = importlib.import_module(home)
+    value = module if name == "replay" else getattr(module, "open_store" if name == "open" else name)
     globals()[name] = value
     return value
 

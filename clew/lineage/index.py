@@ -17,13 +17,25 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from clew.lineage.runs import Runs
-from clew.store import action, backend, catalog, record, ref, segment, writer
+from clew.store import action, answers, backend, catalog, record, ref, segment, writer
 from clew.store.catalog import Relation, Scope, bound
 from clew.store.digest import DOMAINS, Digest, Domain
 from clew.store.errors import CorruptRecord, StoreFormatError
 from clew.store.folder import Folder
 from clew.store.log import Log
-from clew.store.record import Action, Artifact, Derivation, Lost, RecordType, Ref, Run, Segment, SpanEnd, SpanStart
+from clew.store.record import (
+    Action,
+    Answer,
+    Artifact,
+    Derivation,
+    Lost,
+    RecordType,
+    Ref,
+    Run,
+    Segment,
+    SpanEnd,
+    SpanStart,
+)
 from clew.store.segment import Frame, SegmentFile
 from clew.store.store import Store
 
@@ -175,6 +187,8 @@ class Indexer(Runs):
                     self._artifact(entry)
                 case Action():
                     action.insert(self._connection, [(entry, stem, frame.offset)], fields=True)
+                case Answer():
+                    answers.insert(self._connection, number, frame.offset, entry)
                 case Ref():
                     self._ref(entry)
                 case Lost():

@@ -32,6 +32,9 @@ class FunctionExchange(ValueExchange):
         code = code_digest(self._function, version=self._version)
         return {"tool": [qualified_name(self._function), code], "arguments": identity(self._arguments)}
 
+    def seen(self) -> dict[str, Any]:
+        return {"tool": [qualified_name(self._function), self._version], "arguments": self._arguments}
+
 
 @overload
 def cached(function: F, /) -> F: ...
@@ -83,10 +86,10 @@ def _cached(function: Any, effect: Effect, version: str | None, name: str | None
             bound.apply_defaults()
         except TypeError:  # the call itself will say so
             return None
-        if tracer.policy is None and tracer.settings.capture:
-            from clew.replay.cache import CachePolicy
+        if tracer.settings.capture:
+            from clew.replay.stack import use_cache
 
-            tracer.policy = CachePolicy(tracer, None)
+            use_cache(tracer, None)
         given = dict(bound.arguments)
         used: list[Given] = [(role, "value", value) for role, value in given.items() if role != "self"]
         return Call(

@@ -92,12 +92,12 @@ def caching(enabled: bool = True, **changes: Any) -> Iterator[None]:
         raise TypeError(f"clew.caching has no {min(unknown)!r}; there are {', '.join(sorted(names))}")
     Cache(**changes)  # what makes no sense is said now
     tracer = init.active()
-    if enabled and tracer is not None and tracer.policy is None:
+    if enabled and tracer is not None:
         if not tracer.settings.capture:
             raise ValueError("a cache keeps what was answered, and clew.init was told capture=False")
-        from clew.replay.cache import CachePolicy
+        from clew.replay.stack import use_cache
 
-        tracer.policy = CachePolicy(tracer, None)
+        use_cache(tracer, None)
     token = _changed.set({**_changed.get(), **changes, "enabled": enabled})
     try:
         yield

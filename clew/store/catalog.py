@@ -266,6 +266,16 @@ action_use = sa.Table(  # what calls asked of the cache, by the span that asked;
     sa.Column("output_tokens", sa.BigInteger, nullable=False),
     sa.Column("when_ns", sa.BigInteger, nullable=False),
 )
+answer = sa.Table(  # where the log says what a run asked and was answered
+    "answer",
+    metadata,
+    sa.Column("segment", _id, nullable=False),
+    sa.Column("offset", _id, nullable=False),
+    sa.Column("run_id", sa.LargeBinary(16), nullable=False),
+    sa.PrimaryKeyConstraint("segment", "offset"),
+    sqlite_with_rowid=False,
+)
+sa.Index("answer_run", answer.c.run_id)
 setting = sa.Table(
     "setting",
     metadata,

@@ -15,6 +15,10 @@
     ├── BrokenStream              a stream shared with another caller broke off, and computed again it differed
     ├── Unkeyable                 no key can be made of a call (says what has no canonical form)
     ├── Unstorable                an answer cannot be kept so that it comes back as it was
+    ├── NotRecorded               a run of which no answers were kept cannot be replayed
+    ├── ReplayMiss                a strict replay was asked what the recorded run was not (says what differs)
+    ├── OverBudget                a replay was about to cost more than it may
+    ├── ReplayedError             (also RuntimeError) what a recorded call raised, of a class that is not loaded
     ├── NotInitialized            clew.init() has not been called
     ├── AlreadyInitialized        clew.init() was called before with other arguments
     └── MissingExtra              (also ImportError) a framework is not installed; names the extra
@@ -83,6 +87,22 @@ class Unkeyable(ClewError):
 
 class Unstorable(ClewError):
     """An answer cannot be kept so that it comes back as it was. Says why."""
+
+
+class NotRecorded(ClewError):
+    """Of this run no answers were kept: `clew.init(record=True)`, or CLEW_RECORD=1, keeps them."""
+
+
+class ReplayMiss(ClewError):
+    """A replay was asked what the recorded run was not, and may not ask the world. The message says what differs."""
+
+
+class OverBudget(ClewError):
+    """A replay was about to cost more than it was allowed to."""
+
+
+class ReplayedError(ClewError, RuntimeError):
+    """A recorded call raised this, and its class is not loaded or does not come back from data."""
 
 
 class NotInitialized(ClewError, RuntimeError):

@@ -153,6 +153,7 @@ def _remove(connection: Connection, folder: Folder, going: list[Unit], left_behi
     _delete(connection, catalog.span.c.segment, numbers)
     _delete(connection, catalog.run.c.segment, numbers)
     _delete(connection, catalog.lost.c.segment, numbers)
+    _delete(connection, catalog.answer.c.segment, numbers)
     _delete_actions(connection, [stem for unit in going for stem in unit.segments.values()])
     newest = connection.execute(sa.select(sa.func.max(catalog.segment.c.id))).scalar_one()
     if newest in numbers:

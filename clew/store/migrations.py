@@ -17,7 +17,7 @@ from clew.store import catalog
 
 def m001_first_tables(connection: Connection) -> None:
     """All tables but those of later migrations."""
-    later = (catalog.migration, *_ACTIONS)
+    later = (catalog.migration, *_ACTIONS, catalog.answer)
     catalog.metadata.create_all(connection, tables=[one for one in catalog.metadata.sorted_tables if one not in later])
 
 
@@ -26,8 +26,13 @@ def m002_actions(connection: Connection) -> None:
     catalog.metadata.create_all(connection, tables=list(_ACTIONS))
 
 
+def m003_answers(connection: Connection) -> None:
+    """Where the log says what runs were answered."""
+    catalog.metadata.create_all(connection, tables=[catalog.answer])
+
+
 _ACTIONS = (catalog.action, catalog.action_field, catalog.action_use)
-MIGRATIONS: list[Callable[[Connection], None]] = [m001_first_tables, m002_actions]
+MIGRATIONS: list[Callable[[Connection], None]] = [m001_first_tables, m002_actions, m003_answers]
 
 
 def migrate(connection: Connection) -> list[str]:

@@ -34,6 +34,7 @@ class RecordType(enum.IntEnum):
     ANNOTATION = 8
     ACTION = 9
     LOST = 10
+    ANSWER = 11
 
 
 class Segment(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -170,6 +171,34 @@ class Action(msgspec.Struct, array_like=True, frozen=True, gc=False):
     blob: bytes = b""  # digest, in the domain of bytes, of a long answer
 
 
+class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a run asked of the world, and was answered: so that the run can be replayed. `request` is the digest of what
+    was asked, `fields` what it was made of; `path` and `occurrence` say where, and for the how-manieth time there."""
+
+    run_id: bytes
+    trace_id: bytes
+    span_id: bytes
+    kind: str  # of the span: "llm", "tool", ...; "clock" of a reading
+    operation: str
+    name: str
+    path: str  # of the span
+    occurrence: int
+    request: bytes
+    fields: dict[str, bytes]
+    started_ns: Nanoseconds
+    ended_ns: Nanoseconds
+    answer: bytes = b""  # as its integration encodes it; empty where it is the blob, or there is none
+    blob: bytes = b""  # digest, in the domain of bytes, of a longer one
+    error: bytes = b""  # what was raised (replay/recording/failure.py)
+    missing: str = ""  # why no answer was kept
+    loose: str = ""  # why no key could be made: then `request` is what can be seen of it
+    sampled: bool = False
+    redacted: bool = False
+    model: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
 class Lost(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Faults inside the tracer, counted: where, how often, the last error's text."""
 
@@ -187,6 +216,7 @@ TYPES: dict[RecordType, type[msgspec.Struct]] = {
     RecordType.REF: Ref,
     RecordType.ACTION: Action,
     RecordType.LOST: Lost,
+    RecordType.ANSWER: Answer,
 }
 
 encode = msgspec.msgpack.Encoder(enc_hook=bytes).encode  # the hook meets only Digest, which is bytes

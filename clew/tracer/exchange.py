@@ -23,6 +23,10 @@ class Exchange(Protocol):
         """Everything that may decide the answer, by name; what only says how it is transported is left out. Ids that a
         framework or provider mints are renamed by the order of their first use. Raises Unkeyable."""
 
+    def seen(self) -> dict[str, Any]:
+        """What can be seen of the request, by name, as it is: where no key can be made of it, a replay of the run in
+        which it was asked finds it by that."""
+
     def dump(self, response: Any, chunks: list[tuple[int, Any]] | None) -> Any:
         """An answer as data (replay/answer.py): a response, or chunks with the nanoseconds after the first."""
 

@@ -40,6 +40,7 @@ DEFAULT_STORE = ".clew"
 DISABLED = "CLEW_DISABLED"
 STORE = "CLEW_STORE"
 CACHE = "CLEW_CACHE"
+RECORD = "CLEW_RECORD"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Settings:
     store: Path
     capture: bool
     cache: Any = None  # what `replay.settings.Cache.of` makes of what was said
+    record: bool = False
 
 
 class Tracer:
@@ -62,6 +64,7 @@ class Tracer:
         self.settings = settings
         self.faults = Faults()
         self.policy: Policy | None = None
+        self.policies: Any = None  # what it is made of (replay/stack.py)
         self.folder = Folder(settings.store, create=True)
         redactor = Redactor(self.folder.redaction_key(), secrets=default_registry())
         self.faults.redact = redactor.text
@@ -98,7 +101,10 @@ class Tracer:
             self.process.start()
         if self.settings.cache is not None:
             with self.faults.guard("cache"):
-                self.policy = _replay("cache").CachePolicy(self, self.settings.cache)
+                _replay("stack").use_cache(self, self.settings.cache)
+        if self.settings.record:
+            with self.faults.guard("recorder"):
+                _replay("recording.recorder").record(self)
         self.gate.tell(self.indexing.touch)
         writing_to(self.folder.path, self.process.wait)
 
@@ -181,6 +187,7 @@ def init(
     enabled: bool = True,
     capture: bool = True,
     cache: Any = None,
+    record: bool | None = None,
 ) -> Tracer | None:
     """Start tracing in this process.
 
@@ -188,7 +195,8 @@ def init(
     keeps digests and structure, and no content; in clear stay names, ids, seeds, numbers and parameters, error types, and
     attributes that the program or another library says under names of its own (docs/design/spans.md has the list).
     `cache` (default: the variable CLEW_CACHE, else nothing) says what is answered from the cache: True, kinds such as
-    "llm,embedding", or a `clew.Cache`; it needs content. `enabled=False`, or CLEW_DISABLED=1, makes clew do nothing at all. Calling again with equal arguments does nothing;
+    "llm,embedding", or a `clew.Cache`; it needs content. `record` (default: the variable CLEW_RECORD, else False) keeps
+    what each call was answered, so that runs can be replayed; it needs content, too. `enabled=False`, or CLEW_DISABLED=1, makes clew do nothing at all. Calling again with equal arguments does nothing;
     with others it is `AlreadyInitialized`. A store that cannot be written does not stop the program: tracing is off and
     the reason is logged.
     """
@@ -200,7 +208,9 @@ def init(
         if project is not None and not isinstance(project, str):
             raise TypeError(f"a project is named by a text, not by {type(project).__name__}")
         path = Path(store or os.environ.get(STORE) or DEFAULT_STORE).expanduser().absolute()
-        settings = Settings(storable(project or Path.cwd().name), path, capture, _cache(cache, capture))
+        settings = Settings(
+            storable(project or Path.cwd().name), path, capture, _cache(cache, capture), _recorded(record, capture)
+        )
         running = active()
         if running is not None:
             if running.settings == settings:
@@ -228,6 +238,14 @@ def _cache(said: Any, capture: bool) -> Any:
     found = _replay("settings").Cache.of(said) if said is not None else None
     if found is not None and not capture:
         raise ValueError("a cache keeps what was answered: cache=... and capture=False do not go together")
+    return found
+
+
+def _recorded(said: bool | None, capture: bool) -> bool:
+    """Whether runs are recorded. ValueError where they cannot be."""
+    found = os.environ.get(RECORD, "") not in ("", "0") if said is None else bool(said)
+    if found and not capture:
+        raise ValueError("a recording keeps what was answered: record=True and capture=False do not go together")
     return found
 
 

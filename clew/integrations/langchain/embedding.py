@@ -110,11 +110,14 @@ def _others(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
 
 def _exchange(self: Any, operation: str, given: Any, texts: tuple[Any, ...], name: str, more: Any) -> Any:
     """The call as a cache or a replay sees it."""
-    from clew.integrations.langchain.embedding_exchange import EmbeddingBatch, EmbeddingExchange, model_digest
+    from clew.integrations.langchain.embedding_exchange import EmbeddingBatch, EmbeddingExchange, EmbeddingModel
 
-    if isinstance(given, str):
-        return EmbeddingExchange(operation, model_digest(self, more), given, name)
-    return EmbeddingBatch(operation, self, texts, name, more)
+    model = EmbeddingModel(self, more, name)
+    return (
+        EmbeddingExchange(operation, model, given)
+        if isinstance(given, str)
+        else EmbeddingBatch(operation, model, texts)
+    )
 
 
 def _vectors(response: Any) -> tuple[Iterable[Given], dict[str, Any]]:

@@ -5,11 +5,13 @@ A query and a document are asked differently by some models, so they have keys o
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from clew.integrations.langchain.attachment import is_service
 from clew.integrations.langchain.space import fields_of
 from clew.replay.identity import identity
+from clew.replay.recording.loose import loose
 from clew.replay.value_exchange import ValueExchange
 from clew.store.digest import Domain, raw_digest
 from clew.store.encoding import encode_key
@@ -19,42 +21,56 @@ from clew.tracer.capture import Batch
 from clew.tracer.exchange import Exchange
 
 
-def model_digest(embeddings: Any, more: Any) -> bytes:
-    """What the model is, and what else it is given, once for all its texts. Raises Unkeyable."""
-    reaching = [name for name, value in fields_of(embeddings).items() if is_service(value)]
-    try:
-        about = [identity(embeddings, without=reaching), identity(more)]
-        return raw_digest(Domain.VALUE, encode_key(about, Batch(init.current().gate)))
-    except EncodingError as error:
-        raise Unkeyable(str(error)) from error
+class EmbeddingModel:
+    """The model of a batch, and what else it is given: looked at once for all texts."""
+
+    def __init__(self, embeddings: Any, more: Any, name: str) -> None:
+        self.embeddings = embeddings
+        self.more = more
+        self.name = name
+
+    @functools.cached_property
+    def digest(self) -> bytes:
+        """What the model is. Raises Unkeyable."""
+        reaching = [name for name, value in fields_of(self.embeddings).items() if is_service(value)]
+        try:
+            about = [identity(self.embeddings, without=reaching), identity(self.more)]
+            return raw_digest(Domain.VALUE, encode_key(about, Batch(init.current().gate)))
+        except EncodingError as error:
+            raise Unkeyable(str(error)) from error
+
+    @functools.cached_property
+    def seen(self) -> Any:
+        """What can be seen of it."""
+        return loose([type(self.embeddings), self.embeddings, self.more])
 
 
 class EmbeddingExchange(ValueExchange):
     """The vector of one text."""
 
-    def __init__(self, operation: str, model: Any, text: str, name: str) -> None:
+    def __init__(self, operation: str, model: EmbeddingModel, text: str) -> None:
         super().__init__(operation)
         self._model = model
         self._text = text
-        self.model = name
+        self.model = model.name
 
     def parts(self) -> dict[str, Any]:
-        return {"model": self._model, "text": self._text}
+        return {"model": self._model.digest, "text": self._text}
+
+    def seen(self) -> dict[str, Any]:
+        return {"model": self._model.seen, "text": self._text}
 
 
 class EmbeddingBatch:
     """The vectors of several texts."""
 
-    def __init__(self, operation: str, embeddings: Any, texts: tuple[str, ...], name: str, more: Any) -> None:
+    def __init__(self, operation: str, model: EmbeddingModel, texts: tuple[str, ...]) -> None:
         self._operation = operation
-        self._more = more
-        self._embeddings = embeddings
+        self._model = model
         self._texts = texts
-        self._name = name
 
     def each(self) -> list[Exchange]:
-        model = model_digest(self._embeddings, self._more)
-        return [EmbeddingExchange(self._operation, model, text, self._name) for text in self._texts]
+        return [EmbeddingExchange(self._operation, self._model, text) for text in self._texts]
 
     def narrowed(self, positions: list[int]) -> list[str]:
         return [self._texts[position] for position in positions]

@@ -18,6 +18,7 @@ from clew.integrations.langchain.answer import own
 from clew.integrations.langchain.attachment import is_service
 from clew.replay.identity import identity
 from clew.replay.key import Listed
+from clew.replay.recording.loose import register_form
 from clew.store.encoding import qualified_name
 from clew.store.errors import Unkeyable
 
@@ -79,6 +80,15 @@ class ModelExchange:
             "prompts" if self._completes else "messages": asked,
         }
 
+    def seen(self) -> dict[str, Any]:
+        return {
+            "model": self._instance,
+            "parameters": dict(self._instance._identifying_params),
+            "stop": self._stop,
+            "options": self._options,
+            "messages": list(self._content),
+        }
+
     def dump(self, response: Any, chunks: list[tuple[int, Any]] | None) -> Any:
         return {"response": response} if chunks is None else {"chunks": [list(one) for one in chunks]}
 
@@ -124,6 +134,9 @@ class ModelExchange:
             if usage:
                 return int(usage.get("input_tokens") or 0), int(usage.get("output_tokens") or 0)
         return 0, 0
+
+
+register_form(BaseMessage, lambda message, renamed: _asked(message, renamed))
 
 
 def _generations(response: Any) -> list[Any]:

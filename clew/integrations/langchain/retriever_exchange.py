@@ -32,6 +32,10 @@ class RetrieverExchange(ValueExchange):
             "more": identity(self._more),
         }
 
+    def seen(self) -> dict[str, Any]:
+        fields = {name: value for name, value in vars(self._retriever).items() if name not in _TRACED}
+        return {"retriever": [type(self._retriever), fields], "query": self._query, "more": self._more}
+
 
 def _state(store: Any) -> Any:
     """All that a vector store holds, document by document: a version of the index says nothing of their metadata."""

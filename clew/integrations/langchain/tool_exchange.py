@@ -46,6 +46,11 @@ class ToolExchange(ValueExchange):
             "arguments": identity(self._arguments),
         }
 
+    def seen(self) -> dict[str, Any]:
+        given = {name: _bare(value) for name, value in self._injected.items() if name != "tool_call_id"}
+        about = [self._tool.name, self._tool.description, getattr(self._tool, "func", None) or type(self._tool)]
+        return {"tool": about, "arguments": self._arguments, "injected": given}
+
     def dump(self, response: Any, chunks: list[tuple[int, Any]] | None) -> Any:
         own = self._call_id
         if not isinstance(response, ToolMessage):
@@ -65,3 +70,10 @@ class ToolExchange(ValueExchange):
         message = data["message"]
         message.id, message.tool_call_id = None, self._call_id
         return message
+
+
+def _bare(value: Any) -> Any:
+    """Of a runtime, what a tool can depend on that is the same in a replay."""
+    if hasattr(value, "state") and hasattr(value, "stream_writer"):
+        return {"state": value.state, "context": getattr(value, "context", None)}
+    return value

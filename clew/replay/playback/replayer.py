@@ -1,0 +1,426 @@
+"""The replayer: the policy that answers a run's calls as they were recorded, and meets what was not on its terms.
+
+Nothing is served by position: what a call asks, and where, says which recorded answer is its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, NamedTuple
+
+from clew.replay.answer import unpack
+from clew.replay.effect import Effect, effect_of
+from clew.replay.playback.certificate import Live
+from clew.replay.playback.miss import told_miss
+from clew.replay.playback.order import Order
+from clew.replay.playback.terms import Terms
+from clew.replay.recording import failure
+from clew.replay.recording.loose import loose
+from clew.replay.recording.recording import HERE, Lane, Place, Recording, below
+from clew.replay.recording.request import CLOCK, Request, Requests, number, requests
+from clew.store import answers
+from clew.store.errors import ClewError, OverBudget, ReplayMiss
+from clew.store.record import Answer
+from clew.store.store import Store
+from clew.tracer import context
+from clew.tracer.boundary import Call
+from clew.tracer.init import Tracer
+from clew.tracer.span import OpenRun, OpenSpan
+
+_AGAIN = ("pure", "read")
+
+
+class Asked(NamedTuple):
+    """One thing that is asked in a replay: where, for which time, and what was recorded for it."""
+
+    request: Request
+    place: Place
+    occurrence: int
+    turn: int  # of all that is asked of this kind at this place
+    found: Answer | None
+
+
+class Served(NamedTuple):
+    """What a call is answered with."""
+
+    asked: list[Asked]
+    batch: bool
+
+
+class Replayer:
+    """Answers from one recording. `root` is the run that replays it; None where the whole process does."""
+
+    def __init__(self, tracer: Tracer, recording: Recording, store: Store, terms: Terms, root: OpenRun | None) -> None:
+        self.tracer = tracer
+        self.recording = recording
+        self.terms = terms
+        self.root = root
+        self.root_path = ""
+        self.served: Counter[str] = Counter()
+        self.used: list[Answer] = []
+        self.live: list[Live] = []
+        self.notes: dict[str, None] = {}
+        self.failed: ReplayMiss | None = None
+        self.spent = 0.0
+        self.open = True
+        self.patched: Callable[[Call, Any], Any] | None = None  # what patches make of an answer
+        self.answers: dict[str, Any] = {}  # by span id: answers that are patched
+        self._store = store
+        self._order = Order(recording) if terms.ordered else None
+        self._lanes: dict[int, Lane] = {}
+        self._names: Counter[str] = Counter()
+        self._runs: list[OpenRun] = []  # kept, so that their identities stay theirs
+        self._lock = threading.Lock()
+
+    # -- boundary.Policy
+
+    def call(self, call: Call, perform: Callable[[], Any]) -> Any:
+        place = self._place(call)
+        if place is None:
+            return perform()
+        found = self._decide(call, place)
+        if isinstance(found, Served):
+            for one in found.asked:
+                self._turn(one)
+            return self._response(call, found)
+        response = perform()
+        self._was_live(call, found, response)
+        return self._changed(call, response)
+
+    async def call_async(self, call: Call, perform: Callable[[], Awaitable[Any]]) -> Any:
+        place = self._place(call)
+        if place is None:
+            return await perform()
+        found = self._decide(call, place)
+        if isinstance(found, Served):
+            for one in found.asked:
+                await self._turn_async(one)
+            return self._response(call, found)
+        response = await perform()
+        self._was_live(call, found, response)
+        return self._changed(call, response)
+
+    def stream(self, call: Call, perform: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+        place = self._place(call)
+        if place is None:
+            yield from perform()
+            return
+        found = self._decide(call, place)
+        if isinstance(found, Served):
+            before = 0
+            for after_ns, chunk in self._chunks(call, found):
+                if self.terms.pace:
+                    time.sleep(max(after_ns - before, 0) * self.terms.pace / 1e9)
+                before = after_ns
+                yield chunk
+            self._turn(found.asked[0])
+            self._ended(found)
+            return
+        chunks = []
+        for chunk in perform():
+            chunks.append((0, chunk))
+            yield chunk
+        self._was_live(call, found, None, chunks)
+
+    async def stream_async(self, call: Call, perform: Callable[[], AsyncIterator[Any]]) -> AsyncIterator[Any]:
+        place = self._place(call)
+        if place is None:
+            async for chunk in perform():
+                yield chunk
+            return
+        found = self._decide(call, place)
+        if isinstance(found, Served):
+            before = 0
+            for after_ns, chunk in self._chunks(call, found):
+                if self.terms.pace:
+                    await asyncio.sleep(max(after_ns - before, 0) * self.terms.pace / 1e9)
+                before = after_ns
+                yield chunk
+            await self._turn_async(found.asked[0])
+            self._ended(found)
+            return
+        chunks = []
+        async for chunk in perform():
+            chunks.append((0, chunk))
+            yield chunk
+        self._was_live(call, found, None, chunks)
+
+    # -- clock
+
+    def clock(self, true_ns: int) -> int | None:
+        """What the clock said here when it was recorded, in nanoseconds; None where that is not known."""
+        span = context.enclosing()
+        place = None if span is None else self._of(span)
+        if span is None or place is None:
+            return None
+        return self.recording.clock(place, number(span.run, span.path, CLOCK, by="replayed"))
+
+    # -- where
+
+    def _place(self, call: Call) -> Place | None:
+        """Where a call is asked, as the recording names it; None of one that is not this replay's."""
+        if not self.open or call.span is None:
+            return None
+        place = self._of(call.span)
+        if place is None and self.terms.mode != "hybrid" and call.span.run is self.tracer.process_run:
+            miss = ReplayMiss(
+                f"{call.kind} {call.name} was asked outside of any run while run {self.recording.run_id} is replayed: its thread "
+                "was given no context"
+            )
+            self._note_miss(call, miss, str(miss), call.span.path)
+            raise miss
+        return place
+
+    def _of(self, span: OpenSpan) -> Place | None:
+        if self.root is None:
+            return Place(self._lane(span.run), span.path)
+        run: OpenRun | None = span.run
+        while run is not None and run is not self.root:
+            run = run.parent
+        if run is None:
+            return None
+        path = below(span.path, self.root_path)
+        name = self.recording.root_path.rpartition("/")[2]
+        return Place(HERE, below(path, name))
+
+    def _lane(self, run: OpenRun) -> Lane:
+        while run.parent is not None and run.parent is not self.tracer.process_run:
+            run = run.parent
+        if run is self.tracer.process_run:
+            return HERE
+        with self._lock:
+            if id(run) not in self._lanes:
+                self._lanes[id(run)] = (run.name, self._names[run.name])
+                self._names[run.name] += 1
+                self._runs.append(run)
+            return self._lanes[id(run)]
+
+    # -- what is served
+
+    def _decide(self, call: Call, place: Place) -> Served | list[Asked]:
+        """What the call is answered with; or, where it goes live, what it asks. Raises ReplayMiss or OverBudget."""
+        if self.failed is not None:
+            raise self.failed
+        found = requests(self.tracer, call)
+        assert call.span is not None
+        if found is None:
+            return self._missed(call, [], place, "what it asks could not be told when it was recorded")
+        asked = [self._asked(call, one, place) for one in found.all]
+        unknown = [one for one in asked if one.found is None or one.found.missing]
+        if unknown:
+            return self._missed(call, asked, place, self._why(call, unknown[0]), batch=found)
+        return self._serve(call, asked, found.batch is not None)
+
+    def _asked(self, call: Call, request: Request, place: Place) -> Asked:
+        assert call.span is not None
+        run, path = call.span.run, call.span.path
+        occurrence = number(run, path, request.digest, by="replayed")
+        turn = number(run, path, f"{call.kind} {request.exchange.operation}".encode(), by="turn")
+        found = self.recording.find(place, request.digest, occurrence, again=self._is_the_same_again(call, request))
+        return Asked(request, place, occurrence, turn, found)
+
+    def _is_the_same_again(self, call: Call, request: Request) -> bool:
+        """Whether the same request has the same answer wherever and however often it is made."""
+        if request.exchange.sampled or request.loose:
+            return False
+        effect = self._effect(call, request)
+        return call.kind not in ("tool", "chain") or (effect is not None and effect.name in _AGAIN)
+
+    def _effect(self, call: Call, request: Request) -> Effect | None:
+        told = getattr(request.exchange, "effect", None)
+        if told is None:
+            said = self.tracer.settings.cache
+            told = (said.effect_of(call.name) if said is not None else None) or effect_of(call.instance)
+        return told
+
+    def _serve(self, call: Call, asked: list[Asked], batch: bool, *, instead: bool = False) -> Served:
+        span = call.span
+        assert span is not None
+        span.facts["served"] = True
+        span.attributes({"clew.replay": "instead" if instead else "served"})
+        seen = set()
+        with self._lock:
+            for one in asked:
+                assert one.found is not None
+                if one.found.span_id not in seen:
+                    seen.add(one.found.span_id)
+                    span.link(one.found.trace_id, one.found.span_id, "served_from")
+                if one.found.loose:
+                    self.notes[f"{call.kind} {call.name} was found by what can be seen of it: {one.found.loose}"] = None
+                if one.found.redacted:
+                    self.notes[f"{call.kind} {call.name} was served without a credential that its answer held"] = None
+                if not instead:
+                    self.used.append(one.found)
+            if not instead:
+                self.served[call.kind] += 1
+        return Served(asked, batch)
+
+    def _response(self, call: Call, served: Served) -> Any:
+        try:
+            found = [self._one(call, one) for one in served.asked]
+        finally:
+            self._ended(served)
+        return self._changed(call, found if served.batch else found[0])
+
+    def _one(self, call: Call, asked: Asked) -> Any:
+        entry = asked.found
+        assert entry is not None
+        if (patched := self.answers.get(entry.span_id.hex())) is not None:
+            return patched(asked.request.exchange)
+        if entry.error:
+            return failure.again(entry.error)
+        return asked.request.exchange.load(self._data(entry))
+
+    def _chunks(self, call: Call, served: Served) -> Iterator[tuple[int, Any]]:
+        asked = served.asked[0]
+        entry = asked.found
+        assert entry is not None
+        if (patched := self.answers.get(entry.span_id.hex())) is not None:
+            yield from asked.request.exchange.load_chunks({"response": patched(asked.request.exchange)})
+            return
+        if entry.answer or entry.blob:
+            yield from asked.request.exchange.load_chunks(self._data(entry))
+        if entry.error:
+            failure.again(entry.error)
+
+    def _data(self, entry: Answer) -> Any:
+        return unpack(answers.content(self._store, entry))
+
+    def _changed(self, call: Call, response: Any) -> Any:
+        return response if self.patched is None else self.patched(call, response)
+
+    # -- what is not
+
+    def _why(self, call: Call, asked: Asked) -> str:
+        if asked.found is not None:
+            return f"its recorded answer was not kept: {asked.found.missing}"
+        assert call.span is not None
+        near = self.recording.near(asked.place, call.kind, asked.request.exchange.operation, asked.turn)
+        if (elsewhere := self.recording.elsewhere(asked.request.digest)) is not None:
+            if elsewhere == asked.place:
+                return f"asked here for the {asked.occurrence + 1}th time, recorded {asked.occurrence} times"
+            return f"recorded elsewhere, at {elsewhere.path}, and the same may be answered otherwise here"
+        if near is None:
+            return "nothing like it was recorded here"
+        return told_miss(self.tracer, self._store, call, asked.request, near)
+
+    def _missed(
+        self, call: Call, asked: list[Asked], place: Place, why: str, *, batch: Requests | None = None
+    ) -> Served | list[Asked]:
+        terms, span = self.terms, call.span
+        assert span is not None
+        if terms.mode == "strict":
+            told = f"{call.kind} {call.name} at {place.path or 'the root'}: {why}"
+            miss = ReplayMiss(told)
+            self._note_miss(call, miss, why, place.path)
+            raise miss
+        if terms.mode == "plan":
+            return self._planned(call, asked, place, why, batch)
+        self._allowed(call, asked, place)
+        with self._lock:
+            self.live.append(self._live(call, asked, place.path, why))
+            span.facts["replay live"] = self.live[-1]
+        span.attributes({"clew.replay": "live", "clew.replay.why": why[:1000]})
+        return asked
+
+    def _note_miss(self, call: Call, miss: ReplayMiss, why: str, path: str) -> None:
+        assert call.span is not None
+        call.span.attributes({"clew.replay": "missed", "clew.replay.why": why[:1000]})
+        with self._lock:
+            self.live.append(self._live(call, [], path, why))
+            self.failed = self.failed or miss
+
+    def _planned(self, call: Call, asked: list[Asked], place: Place, why: str, batch: Requests | None) -> Served:
+        """In a plan a call that would go live is answered with what was recorded at its place: so what follows from it is
+        live only if it must be."""
+        near = [
+            one._replace(
+                found=one.found or self.recording.near(one.place, call.kind, one.request.exchange.operation, one.turn)
+            )
+            for one in asked
+        ]
+        known = [one.found for one in near if one.found is not None]
+        with self._lock:
+            self.live.append(self._live(call, near, place.path, why))
+        if not asked or any(one.found is None or one.found.missing for one in near):
+            assert call.span is not None
+            call.span.attributes({"clew.replay": "missed", "clew.replay.why": why[:1000]})
+            raise ReplayMiss(f"{call.kind} {call.name}: the plan ends here, as {why}")
+        assert known
+        return self._serve(call, near, batch is not None and batch.batch is not None, instead=True)
+
+    def _live(self, call: Call, asked: list[Asked], path: str, why: str) -> Live:
+        assert call.span is not None
+        near = [one.found for one in asked if one.found is not None]
+        model = next((one.request.exchange.model for one in asked), "")
+        live = Live(call.kind, call.name, path, why, call.span.span_id.hex(), model)
+        if self.terms.mode == "plan":
+            live.input_tokens = sum(one.input_tokens for one in near)
+            live.output_tokens = sum(one.output_tokens for one in near)
+            live.cost = self.terms.cost(model, live.input_tokens, live.output_tokens)
+            self.spent += live.cost or 0.0
+        return live
+
+    def _allowed(self, call: Call, asked: list[Asked], place: Place) -> None:
+        terms = self.terms
+        effect = self._effect(call, asked[0].request) if asked else effect_of(call.instance)
+        named = terms.allow is not None and call.name in terms.allow
+        told: str | None = None
+        if effect is not None and effect.name in ("write", "never") and not named:
+            told = f"{call.name} is said to {'write' if effect.name == 'write' else 'be never served'}: allow it by its name"
+        elif terms.allow is not None and call.kind not in terms.allow and not named:
+            told = f"{call.kind} {call.name} may not go live: allowed are {', '.join(sorted(terms.allow)) or 'none'}"
+        if told is not None:
+            miss = ReplayMiss(told)
+            self._note_miss(call, miss, told, place.path)
+            raise miss
+        if terms.max_calls is not None and len(self.live) >= terms.max_calls:
+            raise OverBudget(
+                f"{call.kind} {call.name} would be live call {len(self.live) + 1} of {terms.max_calls} allowed"
+            )
+        if terms.budget is not None and self.spent >= terms.budget:
+            raise OverBudget(f"{call.kind} {call.name}: {self.spent:.6f} of a budget of {terms.budget} is spent")
+
+    def _was_live(
+        self, call: Call, asked: list[Asked], response: Any, chunks: list[tuple[int, Any]] | None = None
+    ) -> None:
+        """What a live call took, and whether it was answered as recorded."""
+        assert call.span is not None
+        live = call.span.facts.pop("replay live", None)
+        if live is None or not asked:
+            return
+        with self.tracer.faults.guard("live call of a replay"):
+            exchange = asked[0].request.exchange
+            told = exchange.dump(response, chunks) if len(asked) == 1 else {}
+            if len(asked) == 1:
+                live.input_tokens, live.output_tokens = exchange.usage(told)
+            live.cost = self.terms.cost(live.model, live.input_tokens, live.output_tokens)
+            with self._lock:
+                self.spent += live.cost or 0.0
+            near = self.recording.near(asked[0].place, call.kind, exchange.operation, asked[0].turn)
+            if len(asked) == 1 and near is not None and not near.error and not near.missing:
+                try:
+                    made = exchange.load(told) if chunks is not None else response
+                    live.same = bool(loose(made) == loose(exchange.load(self._data(near))))
+                except ClewError:
+                    live.same = None
+
+    # -- when
+
+    def _turn(self, asked: Asked) -> None:
+        if self._order is not None and asked.found is not None:
+            self._order.wait(asked.found)
+
+    async def _turn_async(self, asked: Asked) -> None:
+        if self._order is not None and asked.found is not None:
+            await self._order.wait_async(asked.found)
+
+    def _ended(self, served: Served) -> None:
+        if self._order is not None:
+            for one in served.asked:
+                if one.found is not None:
+                    self._order.ended(one.found)

@@ -1,0 +1,246 @@
+"""The recorder: the policy that keeps what each boundary was asked and answered, and changes nothing.
+
+It stands before a cache, so that what was served is recorded as well. What cannot be kept is noted, and never in the way.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from clew.replay.answer import pack
+from clew.replay.recording import failure
+from clew.replay.recording.redact import redacted
+from clew.replay.recording.request import CLOCK, Request, number, requests
+from clew.replay.stack import stack_of
+from clew.store.digest import Domain, raw_digest
+from clew.store.errors import Unstorable
+from clew.store.log import framed
+from clew.store.record import Answer
+from clew.tracer import context
+from clew.tracer.boundary import Call
+from clew.tracer.capture import Batch
+from clew.tracer.init import Tracer
+
+_INLINE_BYTES = 256
+Chunks = list[tuple[int, Any]]
+
+
+class Asked(NamedTuple):
+    """One thing that is being asked, and for the how-manieth time at this place of its run."""
+
+    request: Request
+    occurrence: int
+
+
+class Recorder:
+    """Writes an Answer for all that a process asks."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+
+    # -- boundary.Policy
+
+    def call(self, call: Call, perform: Callable[[], Any]) -> Any:
+        asked, started = self._asked(call), time.time_ns()
+        try:
+            response = perform()
+        except Exception as error:
+            self._raised(call, asked, started, error)
+            raise
+        self._answered(call, asked, started, response)
+        return response
+
+    async def call_async(self, call: Call, perform: Callable[[], Awaitable[Any]]) -> Any:
+        asked, started = self._asked(call), time.time_ns()
+        try:
+            response = await perform()
+        except Exception as error:
+            self._raised(call, asked, started, error)
+            raise
+        self._answered(call, asked, started, response)
+        return response
+
+    def stream(self, call: Call, perform: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+        asked, started = self._asked(call), time.time_ns()
+        chunks: Chunks = []
+        try:
+            for chunk in perform():
+                chunks.append((time.time_ns() - started, _copied(chunk)))
+                yield chunk
+        except GeneratorExit:
+            self._left(call, asked, started, chunks)
+            raise
+        except Exception as error:
+            self._raised(call, asked, started, error, chunks)
+            raise
+        self._answered(call, asked, started, None, chunks)
+
+    async def stream_async(self, call: Call, perform: Callable[[], AsyncIterator[Any]]) -> AsyncIterator[Any]:
+        asked, started = self._asked(call), time.time_ns()
+        chunks: Chunks = []
+        try:
+            async for chunk in perform():
+                chunks.append((time.time_ns() - started, _copied(chunk)))
+                yield chunk
+        except GeneratorExit:
+            self._left(call, asked, started, chunks)
+            raise
+        except Exception as error:
+            self._raised(call, asked, started, error, chunks)
+            raise
+        self._answered(call, asked, started, None, chunks)
+
+    # -- clock
+
+    def clock(self, true_ns: int) -> int:
+        """A reading of the clock at this place: it is recorded, and told as it is."""
+        span = context.enclosing()
+        if span is not None and not self.tracer.closed:
+            with self.tracer.faults.guard("recorded clock"):
+                occurrence = number(span.run, span.path, CLOCK)
+                self._write(
+                    Answer(
+                        run_id=span.run.run_id,
+                        trace_id=span.trace_id,
+                        span_id=span.span_id,
+                        kind="clock",
+                        operation="read",
+                        name="clock",
+                        path=span.path,
+                        occurrence=occurrence,
+                        request=CLOCK,
+                        fields={},
+                        started_ns=true_ns,
+                        ended_ns=true_ns,
+                        answer=pack(true_ns),
+                    )
+                )
+        return true_ns
+
+    # -- what is written
+
+    def _asked(self, call: Call) -> list[Asked]:
+        found = requests(self.tracer, call)
+        if found is None or call.span is None:
+            return []
+        run, path = call.span.run, call.span.path
+        return [Asked(one, number(run, path, one.digest)) for one in found.all]
+
+    def _answered(
+        self, call: Call, asked: list[Asked], started_ns: int, response: Any, chunks: Chunks | None = None
+    ) -> None:
+        with self.tracer.faults.guard("recorded answer"):
+            if not asked:
+                return
+            found = requests(self.tracer, call)
+            if found is None or found.batch is None:
+                self._keep(call, asked[0], started_ns, response, chunks)
+                return
+            try:
+                parts = list(response)  # of a generator nothing would be left
+            except TypeError:
+                parts = []
+            told = parts if len(parts) == len(asked) and not hasattr(response, "__next__") else None
+            for at, one in enumerate(asked):
+                if told is None:
+                    self._write(self._entry(call, one, started_ns, missing="an answer of another shape than its batch"))
+                else:
+                    self._keep(call, one, started_ns, told[at], None)
+
+    def _keep(self, call: Call, asked: Asked, started_ns: int, response: Any, chunks: Chunks | None) -> None:
+        try:
+            told = asked.request.exchange.dump(response, chunks)
+            data, changed = redacted(pack(told), self.tracer.gate.cleaner)
+        except Unstorable as error:
+            self._write(self._entry(call, asked, started_ns, missing=str(error)[:500]))
+            return
+        usage = asked.request.exchange.usage(told)
+        self._write(self._entry(call, asked, started_ns, redacted=changed, usage=usage), data)
+
+    def _left(self, call: Call, asked: list[Asked], started_ns: int, chunks: Chunks) -> None:
+        """A stream of which the program took no more: what it took is known."""
+        with self.tracer.faults.guard("recorded answer"):
+            for one in asked:
+                if chunks:
+                    self._keep(call, one, started_ns, None, chunks)
+
+    def _raised(
+        self, call: Call, asked: list[Asked], started_ns: int, error: Exception, chunks: Chunks | None = None
+    ) -> None:
+        with self.tracer.faults.guard("recorded failure"):
+            for one in asked:
+                told, changed = redacted(failure.dump(error), self.tracer.gate.cleaner)
+                data = b""
+                if chunks:
+                    data, _ = redacted(pack(one.request.exchange.dump(None, chunks)), self.tracer.gate.cleaner)
+                self._write(self._entry(call, one, started_ns, error=told, redacted=changed), data)
+
+    def _entry(
+        self,
+        call: Call,
+        asked: Asked,
+        started_ns: int,
+        *,
+        error: bytes = b"",
+        missing: str = "",
+        redacted: bool = False,
+        usage: tuple[int, int] = (0, 0),
+    ) -> Answer:
+        span, request = call.span, asked.request
+        assert span is not None
+        return Answer(
+            run_id=span.run.run_id,
+            trace_id=span.trace_id,
+            span_id=span.span_id,
+            kind=call.kind,
+            operation=request.exchange.operation,
+            name=call.name,
+            path=span.path,
+            occurrence=asked.occurrence,
+            request=request.digest,
+            fields=request.fields,
+            started_ns=started_ns,
+            ended_ns=time.time_ns(),
+            error=error,
+            missing=missing,
+            loose=request.loose,
+            sampled=request.exchange.sampled,
+            redacted=redacted,
+            model=request.exchange.model,
+            input_tokens=usage[0],
+            output_tokens=usage[1],
+        )
+
+    def _write(self, entry: Answer, data: bytes = b"") -> None:
+        """Write an answer; a longer one stands once in the log, however often it was given."""
+        tracer = self.tracer
+        if len(data) > _INLINE_BYTES:
+            batch = Batch(tracer.gate)
+            name = raw_digest(Domain.BYTES, data)
+            batch.put(Domain.BYTES, name, data)  # it is clean already, and no text
+            batch.commit()
+            entry = msgspec.structs.replace(entry, blob=name)
+        elif data:
+            entry = msgspec.structs.replace(entry, answer=data)
+        tracer.log.append([framed(entry)])
+
+
+def _copied(chunk: Any) -> Any:
+    """A chunk of its own, as it was when it came."""
+    try:
+        return copy.deepcopy(chunk)
+    except Exception:
+        return chunk
+
+
+def record(tracer: Tracer) -> None:
+    """Have all that this process asks recorded."""
+    stack = stack_of(tracer)
+    if stack.recorder is None:
+        stack.recorder = Recorder(tracer)
+        stack.arrange()

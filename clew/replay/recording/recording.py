@@ -1,0 +1,167 @@
+"""A recording, read back: what a run was answered, found by what is asked and where.
+
+*Lane* and *path* say where: within one run the path below its root; of a whole process, the run by its name and number.
+An answer is served to the same request, at the same place and for the same time there. What is not sampled may be asked
+elsewhere or more often: the same request has the same answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from clew.lineage import target
+from clew.lineage.reader import Reader
+from clew.lineage.view import run_tree
+from clew.replay.answer import unpack
+from clew.replay.recording.request import CLOCK
+from clew.store import answers, catalog, record
+from clew.store.errors import NotFound, NotRecorded
+from clew.store.record import Answer, RecordType, SpanStart
+
+Lane = tuple[str, int]  # a run of a process by its name, and the how-manieth of that name; ("", 0) outside any
+HERE: Lane = ("", 0)  # in the one run that is replayed
+
+
+class Place(NamedTuple):
+    """Where something is asked."""
+
+    lane: Lane
+    path: str
+
+
+@dataclasses.dataclass
+class Recording:
+    """What was recorded of a run, or of all runs of its process."""
+
+    run_id: str
+    name: str
+    process_id: str
+    whole: bool  # of the process
+    started_ns: int
+    ended_ns: int | None
+    root_path: str
+    entries: list[tuple[Place, Answer]]
+
+    def __post_init__(self) -> None:
+        self._exact: dict[tuple[Place, bytes, int], Answer] = {}
+        self._asked: defaultdict[bytes, list[tuple[Place, Answer]]] = defaultdict(list)
+        self._near: defaultdict[tuple[Place, str, str], list[Answer]] = defaultdict(list)
+        self._clock: dict[tuple[Place, int], int] = {}
+        for place, entry in self.entries:
+            if entry.request == CLOCK:
+                self._clock[place, entry.occurrence] = unpack(entry.answer)
+                continue
+            self._exact[place, entry.request, entry.occurrence] = entry
+            self._asked[entry.request].append((place, entry))
+            self._near[place, entry.kind, entry.operation].append(entry)
+
+    @property
+    def calls(self) -> list[Answer]:
+        """What was asked, without readings of the clock, in the order in which it was answered."""
+        return [entry for _, entry in self.entries if entry.request != CLOCK]
+
+    def find(self, place: Place, request: bytes, occurrence: int, *, again: bool) -> Answer | None:
+        """What was answered to this request here, for this time. `again`: asked elsewhere or more often, it has the same
+        answer."""
+        exact = self._exact.get((place, request, occurrence))
+        if exact is not None or not again:
+            return exact
+        here = [entry for where, entry in self._asked.get(request, ()) if where == place and not entry.error]
+        there = [entry for _, entry in self._asked.get(request, ()) if not entry.error]
+        return here[-1] if here else there[0] if there else None
+
+    def near(self, place: Place, kind: str, operation: str, number: int) -> Answer | None:
+        """What was answered at this place the so-and-so-many-th time that anything of this kind was asked there."""
+        found = self._near.get((place, kind, operation), [])
+        return found[number] if number < len(found) else None
+
+    def elsewhere(self, request: bytes) -> Place | None:
+        """Where else this was asked."""
+        found = self._asked.get(request)
+        return found[0][0] if found else None
+
+    def clock(self, place: Place, number: int) -> int | None:
+        """What the clock said here for this time, in nanoseconds."""
+        return self._clock.get((place, number))
+
+
+def load(reader: Reader, run: Any, *, whole: bool = False) -> Recording:
+    """What was recorded of a run and of the runs in it; with `whole`, of its process. NotFound for what is no run,
+    NotRecorded where nothing was."""
+    with reader.connection() as connection:
+        found = target.find(connection, run)
+        if found.what != "run":
+            raise NotFound(f"{run!r} is not a run")
+        table = catalog.run
+        row = connection.execute(sa.select(table).where(table.c.id == found.number)).one()
+        if whole:
+            rows = connection.execute(sa.select(table).where(table.c.process_id == row.process_id)).all()
+        else:
+            rows = connection.execute(sa.select(table).where(table.c.id.in_(run_tree(connection, row.id)))).all()
+        recorded = answers.of_runs(reader.store, connection, [bytes(one.run_id) for one in rows])
+        if not recorded and not _asked_nothing(connection, row.id):
+            raise NotRecorded(
+                f"of run {row.run_id.hex()} ({row.name}) no answers were kept: clew.init(record=True), or CLEW_RECORD=1, "
+                "keeps what a replay needs"
+            )
+        root = _root_path(reader, connection, row.root)
+        entries = (
+            _in_lanes(rows, recorded) if whole else [(Place(HERE, below(one.path, root)), one) for one in recorded]
+        )
+        return Recording(
+            row.run_id.hex(), row.name, row.process_id.hex(), whole, row.started_ns, row.ended_ns, root, entries
+        )
+
+
+def below(path: str, root: str) -> str:
+    """The path below the root of a run."""
+    return path.removeprefix(f"{root}/") if path != root else ""
+
+
+def _asked_nothing(connection: Connection, run: int) -> bool:
+    """Whether a run made no call that could have been recorded."""
+    word = sa.select(catalog.word.c.id).where(catalog.word.c.text.in_(["llm", "tool", "retriever", "embedding"]))
+    span = catalog.span.c
+    asked = sa.select(span.id).where(span.run.in_(run_tree(connection, run)), span.kind.in_(word)).limit(1)
+    return connection.execute(asked).first() is None
+
+
+def _root_path(reader: Reader, connection: Connection, root: int | None) -> str:
+    if root is None:
+        return ""
+    span = catalog.span.c
+    place = connection.execute(sa.select(span.segment, span.start_offset).where(span.id == root)).one()
+    entry = record.decode(
+        RecordType.SPAN_START, reader.store.record(place[0], place[1], RecordType.SPAN_START, connection)
+    )
+    assert isinstance(entry, SpanStart)
+    return entry.path
+
+
+def _in_lanes(rows: Iterable[Any], recorded: Iterable[Answer]) -> list[tuple[Place, Answer]]:
+    known = {bytes(row.run_id): row for row in rows}
+    counts: Counter[str] = Counter()
+    lanes: dict[bytes, Lane] = {}
+    for row in sorted(known.values(), key=lambda row: (row.started_ns, row.id)):
+        if row.root is None:
+            lanes[bytes(row.run_id)] = HERE
+        elif row.parent_run_id is None or bytes(row.parent_run_id) not in known:
+            lanes[bytes(row.run_id)] = (row.name, counts[row.name])
+            counts[row.name] += 1
+
+    def lane(run_id: bytes) -> Lane:
+        seen = {run_id}
+        while run_id not in lanes:
+            run_id = bytes(known[run_id].parent_run_id)
+            if run_id in seen:
+                return HERE
+            seen.add(run_id)
+        return lanes[run_id]
+
+    return [(Place(lane(bytes(entry.run_id)), entry.path), entry) for entry in recorded]

@@ -15,6 +15,9 @@
     ├── BrokenStream              a stream shared with another caller broke off, and computed again it differed
     ├── Unkeyable                 no key can be made of a call (says what has no canonical form)
     ├── Unstorable                an answer cannot be kept so that it comes back as it was
+    ├── NotReplayable             a recorded program cannot be run again as it was (says what to do instead)
+    ├── ReplayTimeout             (also TimeoutError) a replayed program took longer than it was given
+    ├── NetworkBlocked            the network was reached for where a strict replay forbids it
     ├── NotInitialized            clew.init() has not been called
     ├── AlreadyInitialized        clew.init() was called before with other arguments
     └── MissingExtra              (also ImportError) a framework is not installed; names the extra
@@ -83,6 +86,21 @@ class Unkeyable(ClewError):
 
 class Unstorable(ClewError):
     """An answer cannot be kept so that it comes back as it was. Says why."""
+
+
+class NotReplayable(ClewError):
+    """A recorded program cannot be run again as it was. Says what is in the way and what to do instead."""
+
+
+class ReplayTimeout(ClewError, TimeoutError):
+    """A replayed program took longer than it was given, and was ended."""
+
+
+class NetworkBlocked(ClewError):
+    """The network was reached for where a strict replay forbids it; names host, port and the enclosing span's path.
+
+    It is no OSError: what retries or falls back on a failed connection must not take it for one.
+    """
 
 
 class NotInitialized(ClewError, RuntimeError):

@@ -19,6 +19,9 @@
     ├── ReplayMiss                a strict replay was asked what the recorded run was not (says what differs)
     ├── OverBudget                a replay was about to cost more than it may
     ├── ReplayedError             (also RuntimeError) what a recorded call raised, of a class that is not loaded
+    ├── NotReplayable             a recorded program cannot be run again as it was (says what to do instead)
+    ├── ReplayTimeout             (also TimeoutError) a replayed program took longer than it was given
+    ├── NetworkBlocked            the network was reached for where a strict replay forbids it
     ├── NotInitialized            clew.init() has not been called
     ├── AlreadyInitialized        clew.init() was called before with other arguments
     └── MissingExtra              (also ImportError) a framework is not installed; names the extra
@@ -103,6 +106,19 @@ class OverBudget(ClewError):
 
 class ReplayedError(ClewError, RuntimeError):
     """A recorded call raised this, and its class is not loaded or does not come back from data."""
+class NotReplayable(ClewError):
+    """A recorded program cannot be run again as it was. Says what is in the way and what to do instead."""
+
+
+class ReplayTimeout(ClewError, TimeoutError):
+    """A replayed program took longer than it was given, and was ended."""
+
+
+class NetworkBlocked(ClewError):
+    """The network was reached for where a strict replay forbids it; names host, port and the enclosing span's path.
+
+    It is no OSError: what retries or falls back on a failed connection must not take it for one.
+    """
 
 
 class NotInitialized(ClewError, RuntimeError):

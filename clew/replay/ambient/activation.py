@@ -15,6 +15,7 @@ from clew.replay.ambient.clock import Recalled
 from clew.replay.ambient.draws import ACTIVE, Draws
 from clew.replay.ambient.late_import import LateImport
 from clew.replay.ambient.patch import Patches
+from clew.replay.ambient.travel import Travel
 
 _OPTIONAL: dict[str, Any] = {numpy_random.MODULE: numpy_random, torch_random.MODULE: torch_random}
 _lock = threading.RLock()
@@ -26,9 +27,11 @@ class Ambient:
     """Derives `random`, `numpy.random`, `uuid4` and torch's seed from `seed` and `place()`, the span path of a draw.
 
     `clock(place, n)` is the recorded n-th reading of `clew.now` at a place, and `moment()` when the enclosing span was
-    recorded to begin, both in nanoseconds since the epoch or None. A source that the program seeds itself is its own
-    from then on. It may be entered more than once and in several threads; of several activations the newest counts,
-    and the last one to end leaves everything as it was found.
+    recorded to begin, both in nanoseconds since the epoch or None. With a `moment` the program's own readings of
+    `datetime.now`, `time.time` and their like are told it; MissingExtra is raised if `clew[clock]` is not there.
+
+    A source that the program seeds itself is its own from then on. An activation may be entered more than once and in
+    several threads; of several the newest counts, and the last one to end leaves everything as it was found.
     """
 
     def __init__(
@@ -41,12 +44,14 @@ class Ambient:
     ) -> None:
         self._draws = Draws(seed, place)
         self._recalled = Recalled(clock, moment) if clock is not None else None
+        self._travel = Travel(moment, self._draws.count) if moment is not None else None
         self._depth = 0
 
     @property
     def draws(self) -> Mapping[str, int]:
-        """How many values were drawn: the program's own by source ("random", "numpy", "numpy seed", "torch", "uuid4",
-        "clock"), those of installed distributions by "SOURCE by NAME"."""
+        """How many values were drawn: the program's own by source ("random", "numpy", "torch", "uuid4", "clock"
+        for `clew.now`, "system clock"; "random seed" and "numpy seed" are generators that were made without one), those
+        of installed distributions by "SOURCE by NAME"."""
         counts = dict(self._draws.counts)
         if self._recalled is not None and self._recalled.readings:
             counts["clock"] = self._recalled.readings
@@ -63,6 +68,8 @@ class Ambient:
                 _begin(self._draws)
                 if self._recalled is not None:
                     clocks.listeners.append(self._recalled)
+                if self._travel is not None:
+                    self._travel.start()
             self._depth += 1
         return self
 
@@ -72,6 +79,8 @@ class Ambient:
         with _lock:
             self._depth -= 1
             if self._depth == 0:
+                if self._travel is not None:
+                    self._travel.stop()
                 if self._recalled is not None:
                     clocks.listeners.remove(self._recalled)
                 _end(self._draws)

@@ -11,18 +11,18 @@ import re
 from pathlib import Path
 from types import FrameType
 
-import clew
 from clew.tracer.imported import is_project_file
 
 PROJECT = ""
 _LIBRARY = "python"
 _CLEW = "clew"
 _TELEMETRY = "opentelemetry"
-_CARRIERS = {_LIBRARY, _CLEW, _TELEMETRY}
+_PLUMBING = {_LIBRARY, "attr", "pydantic", "time_machine"}  # these call what the program gave them: default factories
+_CARRIERS = {*_PLUMBING, _CLEW, _TELEMETRY}
 # Names of temporary files, and the trace ids of a program's own OpenTelemetry: equal ones would collide.
 _TRUE = {"python tempfile", "opentelemetry sdk"}
 
-_CLEW_FOLDER = os.path.dirname(os.path.abspath(clew.__file__)) + os.sep
+_CLEW_FOLDER = os.path.abspath(Path(__file__).parents[2]) + os.sep
 _INSTALLED = re.compile(r".*[/\\](?:site|dist)-packages[/\\](.+)")
 _known: dict[str, str] = {}
 
@@ -30,7 +30,8 @@ _known: dict[str, str] = {}
 def owner_of(frame: FrameType | None) -> str | None:
     """Who draws in `frame`: PROJECT, the import name of what is installed, or None for draws that stay truly random.
 
-    What only stands between is looked through: the standard library, clew, and OpenTelemetry, which carries contexts.
+    What only stands between is looked through: the standard library, what runs default factories, clew, and
+    OpenTelemetry, which carries contexts.
     """
     while frame is not None:
         whose = _whose(frame)
@@ -44,9 +45,14 @@ def owner_of(frame: FrameType | None) -> str | None:
 
 def asker_of(frame: FrameType | None) -> str | None:
     """The same without looking through clew and OpenTelemetry: None for what they draw themselves."""
-    while frame is not None and (whose := _whose(frame)) == _LIBRARY:
+    while frame is not None:
+        whose = _whose(frame)
+        if whose in _TRUE or whose in (_CLEW, _TELEMETRY):
+            return None
+        if whose not in _PLUMBING:
+            return whose
         frame = frame.f_back
-    return PROJECT if frame is None else None if whose in _TRUE or whose in _CARRIERS else whose
+    return PROJECT
 
 
 def _whose(frame: FrameType) -> str:

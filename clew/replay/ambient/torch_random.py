@@ -7,29 +7,45 @@ from typing import Any
 
 from clew.replay.ambient.draws import Draws, active
 from clew.replay.ambient.patch import Patches
+from clew.replay.ambient.stream import Stream
 
 SOURCE = "torch"
 MODULE = "torch"
 ONE_FOR_ALL = "torch: one seed for the process, so draws of several threads depend on their order"
 
-_SETTING = ("manual_seed", "seed", "set_rng_state")
-
 
 def patch(patches: Patches) -> None:
     """See until it is undone whether the program seeds torch itself."""
-    for name in _SETTING:
-        seen = _seen(getattr(sys.modules[MODULE], name))
-        for owner in (sys.modules[MODULE], sys.modules[f"{MODULE}.random"]):
-            patches.put(owner, name, seen)
+    torch: Any = sys.modules[MODULE]
+    real = torch.manual_seed
+
+    def manual_seed(seed: Any) -> Any:
+        draws = active()
+        if draws is not None:
+            draws.own.add(SOURCE)
+        return real(seed)
+
+    def seed() -> int:
+        draws = active()
+        if draws is None:
+            made: int = torch.default_generator.seed()
+        else:  # a seed from the system is derived
+            draws.own.discard(SOURCE)
+            made = _seed(draws, real)
+        return made
+
+    manual_seed.clew_real = real  # type: ignore[attr-defined]
+    for owner in (torch, sys.modules[f"{MODULE}.random"]):
+        patches.put(owner, "manual_seed", manual_seed)
+        patches.put(owner, "seed", seed)
 
 
 def begin(draws: Draws) -> None:
     """Seed the generators of all devices."""
     torch: Any = sys.modules[MODULE]
-    draws.saved[SOURCE] = torch.get_rng_state(), torch.cuda.get_rng_state_all() if _on_gpu(torch) else None
-    _default_seed(torch)(draws.for_process(SOURCE).number(8) >> 1)
-    draws.count(SOURCE)
+    draws.saved[SOURCE] = torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     draws.unseen.setdefault(ONE_FOR_ALL)
+    _seed(draws, torch.manual_seed.clew_real)
 
 
 def end(draws: Draws, *, last: bool) -> None:
@@ -38,25 +54,18 @@ def end(draws: Draws, *, last: bool) -> None:
         return
     torch: Any = sys.modules[MODULE]
     of_cpu, of_gpus = draws.saved[SOURCE]
-    torch.default_generator.set_state(of_cpu)
+    torch.set_rng_state(of_cpu)
     if of_gpus is not None:
         torch.cuda.set_rng_state_all(of_gpus)
 
 
-def _on_gpu(torch: Any) -> bool:
-    return bool(torch.cuda.is_available() and torch.cuda.is_initialized())
+def _seed(draws: Draws, real: Any) -> int:
+    stream = draws.at(SOURCE, None, _itself)
+    assert stream is not None
+    number = stream.number(8) >> 1
+    real(number)
+    return number
 
 
-def _default_seed(torch: Any) -> Any:
-    return getattr(torch.manual_seed, "clew_real", torch.manual_seed)
-
-
-def _seen(real: Any) -> Any:
-    def setting(*arguments: Any, **named: Any) -> Any:
-        draws = active()
-        if draws is not None:
-            draws.own.add(SOURCE)
-        return real(*arguments, **named)
-
-    setting.clew_real = real  # type: ignore[attr-defined]
-    return setting
+def _itself(stream: Stream) -> Stream:
+    return stream

@@ -130,7 +130,8 @@ def _here(real: Any, frame: FrameType, *, counts: bool = True) -> Any:
 
 
 def _generator(stream: Stream) -> Any:
-    return sys.modules[MODULE].RandomState(_seed_of(stream))
+    module = sys.modules[MODULE]
+    return module.RandomState(module.MT19937(stream.number()))  # `RandomState(seed)` draws from the system first
 
 
 def _seed_of(stream: Stream) -> list[int]:

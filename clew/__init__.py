@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from clew.lineage.impact import impact as impact
     from clew.lineage.reader import open_store as open  # noqa: A004, F401 - the name users type: clew.open
     from clew.lineage.why import why as why
+    from clew.replay.ambient.clock import now as now
+    from clew.replay.ambient.clock import time_ns as time_ns
     from clew.replay.cached import cached as cached
     from clew.replay.effect import effect as effect
     from clew.replay.playback.replay import replay as replay
@@ -45,11 +47,13 @@ _HOME = {
     "impact": "clew.lineage.impact",
     "init": "clew.tracer.init",
     "instrument": "clew.integrations",
+    "now": "clew.replay.ambient.clock",
     "open": "clew.lineage.reader",
     "replay": "clew.replay",
     "run": "clew.tracer.run",
     "secret": "clew.tracer.secret",
     "shutdown": "clew.tracer.init",
+    "time_ns": "clew.replay.ambient.clock",
     "trace": "clew.tracer.trace",
     "uninstrument": "clew.tracer.init",
     "why": "clew.lineage.why",

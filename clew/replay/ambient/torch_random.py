@@ -1,0 +1,71 @@
+"""torch's global generators: seeded once from the run's seed, since they have one state for the whole process."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from clew.replay.ambient.draws import Draws, active
+from clew.replay.ambient.patch import Patches
+from clew.replay.ambient.stream import Stream
+
+SOURCE = "torch"
+MODULE = "torch"
+ONE_FOR_ALL = "torch: one seed for the process, so draws of several threads depend on their order"
+
+
+def patch(patches: Patches) -> None:
+    """See until it is undone whether the program seeds torch itself."""
+    torch: Any = sys.modules[MODULE]
+    real = torch.manual_seed
+
+    def manual_seed(seed: Any) -> Any:
+        draws = active()
+        if draws is not None:
+            draws.own.add(SOURCE)
+        return real(seed)
+
+    def seed() -> int:
+        draws = active()
+        if draws is None:
+            made: int = torch.default_generator.seed()
+        else:  # a seed from the system is derived
+            draws.own.discard(SOURCE)
+            made = _seed(draws, real)
+        return made
+
+    manual_seed.clew_real = real  # type: ignore[attr-defined]
+    for owner in (torch, sys.modules[f"{MODULE}.random"]):
+        patches.put(owner, "manual_seed", manual_seed)
+        patches.put(owner, "seed", seed)
+
+
+def begin(draws: Draws) -> None:
+    """Seed the generators of all devices."""
+    torch: Any = sys.modules[MODULE]
+    draws.saved[SOURCE] = torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    draws.unseen.setdefault(ONE_FOR_ALL)
+    _seed(draws, torch.manual_seed.clew_real)
+
+
+def end(draws: Draws, *, last: bool) -> None:
+    """The generators as they were before, but where the program seeded them and nothing else is on."""
+    if SOURCE not in draws.saved or (SOURCE in draws.own and last):
+        return
+    torch: Any = sys.modules[MODULE]
+    of_cpu, of_gpus = draws.saved[SOURCE]
+    torch.set_rng_state(of_cpu)
+    if of_gpus is not None:
+        torch.cuda.set_rng_state_all(of_gpus)
+
+
+def _seed(draws: Draws, real: Any) -> int:
+    stream = draws.at(SOURCE, None, _itself)
+    assert stream is not None
+    number = stream.number(8) >> 1
+    real(number)
+    return number
+
+
+def _itself(stream: Stream) -> Stream:
+    return stream

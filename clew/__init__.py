@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from clew.replay.cached import cached as cached
     from clew.replay.effect import effect as effect
     from clew.replay.playback.replay import replay as replay
+    from clew.replay.playback.rerun import Code as Code
+    from clew.replay.playback.rerun import rerun as rerun
     from clew.replay.settings import Cache as Cache
     from clew.replay.settings import caching as caching
     from clew.tracer.artifact import artifact as artifact
@@ -49,7 +51,9 @@ _HOME = {
     "instrument": "clew.integrations",
     "now": "clew.replay.ambient.clock",
     "open": "clew.lineage.reader",
+    "Code": "clew.replay.playback.rerun",
     "replay": "clew.replay",
+    "rerun": "clew.replay.playback.rerun",
     "run": "clew.tracer.run",
     "secret": "clew.tracer.secret",
     "shutdown": "clew.tracer.init",

@@ -8,7 +8,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from clew.cli import cache, doctor, gc, impact, refs, runs, show, why
+from clew.cli import cache, doctor, gc, impact, refs, replay, runs, show, why
 from clew.store.errors import ClewError
 from clew.version import VERSION
 
@@ -37,11 +37,12 @@ def _every(
     pass
 
 
-for command in (why.why, impact.impact, runs.runs, show.show, refs.refs, doctor.doctor, gc.gc):
+for command in (why.why, impact.impact, runs.runs, show.show, replay.replay, refs.refs, gc.gc):
     app.command()(command)
 
 
 app.add_typer(cache.app, name="cache")
+app.add_typer(doctor.app, name="doctor")
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clew.cli.output import AsJson, StorePath, reader, write, write_json
+from clew.cli.price import prices
 
 if TYPE_CHECKING:
     from clew.replay.stats import Stats
@@ -35,9 +36,8 @@ def stats(
     """Hits and misses by kind and model, and the time, tokens and money that hits saved."""
     from clew.replay import stats as counted
 
-    prices = dict(_price(one) for one in price or [])
     with reader(store) as opened, opened.connection() as connection:
-        found = counted.stats(connection, prices)
+        found = counted.stats(connection, prices(price))
         count, size = counted.actions(connection)
     if as_json:
         write_json({"actions": count, "size_bytes": size, "calls": [_plain(one) for one in found]})
@@ -47,16 +47,6 @@ def stats(
         write(_table(found))
     else:
         write("nothing asked the cache yet; clew.init(cache=True) switches it on")
-
-
-def _price(text: str) -> tuple[str, tuple[float, float]]:
-    model, _, money = text.rpartition("=")
-    parts = money.split(",")
-    try:
-        asked, answered = (float(part) for part in parts)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no price: MODEL=IN,OUT, such as gpt-4o=2.5,10") from None
-    return model, (asked, answered)
 
 
 def _plain(one: Stats) -> dict[str, Any]:

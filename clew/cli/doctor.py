@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.metadata
+import subprocess
 from typing import Annotated, Any
 
 import typer
 
 from clew.cli import when
-from clew.cli.output import AsJson, StorePath, write, write_json
+from clew.cli.output import AsJson, StorePath, reader, write, write_json
 
 # Frameworks that clew knows, and the private names of theirs without which tracing falls back to explicit parents.
 FRAMEWORKS = {
@@ -23,7 +24,12 @@ FRAMEWORKS = {
 }
 
 
+app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+
+
+@app.callback()
 def doctor(
+    context: typer.Context,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make the catalog again from the logs alone, refs included.")
     ] = False,
@@ -33,10 +39,12 @@ def doctor(
     as_json: AsJson = False,
     store: StorePath = None,
 ) -> None:
-    """Whether a store is well.
+    """Whether a store is well; `clew doctor replay RUN`: what of a run is not the same each time.
 
     Its size and contents, damage, writers, faults of the tracer, frameworks. Ends with 1 if something is damaged.
     """
+    if context.invoked_subcommand is not None:
+        return
     from clew.lineage import health
     from clew.lineage.reader import default_folder
 
@@ -53,6 +61,39 @@ def doctor(
     else:
         write(*_lines(found))
     if health.is_damaged(found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def replay(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A recorded run: its id, or any unique prefix.")],
+    code: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Run the code of this working tree instead.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="End the program after this.")] = None,
+    as_json: AsJson = False,
+    store: StorePath = None,
+) -> None:
+    """Run a recorded program twice, on dry runs, and name each call that asks otherwise than recorded.
+
+    Nothing goes live. Ends with 1 if there is one.
+    """
+    from clew.replay.playback.examination import examine
+    from clew.replay.playback.rerun import Code
+
+    with reader(store) as opened:
+        found = examine(
+            run,
+            store=opened,
+            patch=() if code is None else Code(code),
+            timeout_seconds=timeout,
+            stdout=subprocess.DEVNULL,
+        )
+    if as_json:
+        write_json(found.to_dict())
+    else:
+        write(*found.lines())
+    if not found.is_deterministic:
         raise typer.Exit(1)
 
 

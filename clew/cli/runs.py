@@ -60,6 +60,8 @@ def _table(found: list[RunView]) -> Any:
         table.add_column(name, no_wrap=True, overflow="ellipsis", justify=justify, min_width=width)
     for run in found:
         name = f"{run.name} (process)" if run.process else run.name
+        if run.replay_of is not None and not run.name.startswith("replay of "):
+            name += " (replay)"
         table.add_row(
             run.run_id,
             when.clock(run.started_ns),

@@ -17,6 +17,7 @@ from clew.lineage.resolve import Resolver
 from clew.lineage.rows import Rows
 from clew.lineage.scope import RunScope, SeenSpan
 from clew.store import catalog, record
+from clew.store.catalog import bound
 from clew.store.errors import ClewError, StoreFormatError
 from clew.store.record import Artifact, Derivation, RecordType, Run, Segment, SpanEnd, SpanStart
 from clew.store.segment import SegmentFile
@@ -82,6 +83,8 @@ class Runs:
             values["facets"] = _pack(entry.facets)
         if entry.ended_ns:
             values["ended_ns"] = entry.ended_ns
+        if entry.replay_of:
+            values["replay_of"] = bound(entry.replay_of)
         if values:
             self.rows.change_run(run, **values)
         code = entry.facets.get("code")

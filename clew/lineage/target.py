@@ -108,8 +108,11 @@ def _hex(connection: Connection, text: str) -> Target | None:
 
 
 def _run_name(connection: Connection, text: str) -> Target | None:
-    query = sa.select(catalog.run.c.id).where(catalog.run.c.name == text, catalog.run.c.root.isnot(None))
-    number = connection.execute(query.order_by(catalog.run.c.started_ns.desc()).limit(1)).scalar()
+    """The newest run of this name; a replay only where there is none but replays."""
+    run = catalog.run.c
+    query = sa.select(run.id).where(run.name == text, run.root.isnot(None))
+    query = query.order_by(run.replay_of.isnot(None), run.started_ns.desc()).limit(1)
+    number = connection.execute(query).scalar()
     return Target("run", number) if number is not None else None
 
 

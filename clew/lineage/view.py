@@ -32,6 +32,7 @@ class RunView:
     process: bool
     parent_run_id: str | None
     process_id: str
+    replay_of: str | None = None
 
     @property
     def id(self) -> str:
@@ -245,6 +246,7 @@ def run_views(store: Store, connection: Connection, *, everything: bool = False)
                 row.root is None,
                 row.parent_run_id.hex() if row.parent_run_id else None,
                 row.process_id.hex(),
+                row.replay_of.hex() if row.replay_of else None,
             )
         )
     return found

@@ -152,6 +152,7 @@ run = sa.Table(
     sa.Column("segment", _id, nullable=False),
     sa.Column("facets", sa.LargeBinary),  # MessagePack: facet -> digest
     sa.Column("answer", sa.LargeBinary),  # MessagePack: node ids
+    sa.Column("replay_of", sa.LargeBinary(16)),  # run id
 )
 sa.Index("run_session", run.c.session)
 sa.Index("run_started", run.c.started_ns)

@@ -106,6 +106,8 @@ class OverBudget(ClewError):
 
 class ReplayedError(ClewError, RuntimeError):
     """A recorded call raised this, and its class is not loaded or does not come back from data."""
+
+
 class NotReplayable(ClewError):
     """A recorded program cannot be run again as it was. Says what is in the way and what to do instead."""
 

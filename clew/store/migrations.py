@@ -31,8 +31,15 @@ def m003_answers(connection: Connection) -> None:
     catalog.metadata.create_all(connection, tables=[catalog.answer])
 
 
+def m004_replays(connection: Connection) -> None:
+    """Which run a run replays."""
+    if "replay_of" not in {column["name"] for column in sa.inspect(connection).get_columns("run")}:
+        kind = catalog.run.c.replay_of.type.compile(connection.dialect)
+        connection.execute(sa.text(f"ALTER TABLE run ADD COLUMN replay_of {kind}"))
+
+
 _ACTIONS = (catalog.action, catalog.action_field, catalog.action_use)
-MIGRATIONS: list[Callable[[Connection], None]] = [m001_first_tables, m002_actions, m003_answers]
+MIGRATIONS: list[Callable[[Connection], None]] = [m001_first_tables, m002_actions, m003_answers, m004_replays]
 
 
 def migrate(connection: Connection) -> list[str]:

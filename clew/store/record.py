@@ -111,6 +111,7 @@ class Run(msgspec.Struct, array_like=True, frozen=True, gc=False):
     seeds: dict[str, Any] = {}
     answer: list[Slot] = []
     ended_ns: Nanoseconds | None = None
+    replay_of: bytes = b""  # the run that this one replays
 
 
 class Derivation(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -17,6 +17,9 @@ from types import CodeType, FunctionType, ModuleType
 
 import msgspec
 
+_OWN = (
+    os.path.dirname(os.path.dirname(os.path.realpath(__file__))) + os.sep
+)  # clew is no part of the programs it traces
 _MAIN = ("__main__", "__mp_main__")
 # The interpreter reads the main file this soon after its start.
 _MAIN_READ_SECONDS = 2.0
@@ -89,7 +92,7 @@ def _contents(module: object) -> Mapping[str, object]:
 def _installed(folder: str) -> bool:
     if not os.path.isabs(folder) or not {"site-packages", "dist-packages"}.isdisjoint(folder.split(os.sep)):
         return True
-    return (folder + os.sep).startswith(_library_folders())
+    return (folder + os.sep).startswith((*_library_folders(), _OWN))
 
 
 @cache

@@ -41,6 +41,7 @@ DISABLED = "CLEW_DISABLED"
 STORE = "CLEW_STORE"
 CACHE = "CLEW_CACHE"
 RECORD = "CLEW_RECORD"
+REPLAY = "CLEW_REPLAY"  # in a process that replays a recorded one: a file that says what
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +212,9 @@ def init(
         settings = Settings(
             storable(project or Path.cwd().name), path, capture, _cache(cache, capture), _recorded(record, capture)
         )
+        replayed = os.environ.get(REPLAY)
+        if replayed:
+            settings = _replay("playback.child").settings(replayed, settings)
         running = active()
         if running is not None:
             if running.settings == settings:
@@ -228,6 +232,8 @@ def init(
         _running = tracer
         tracer.start()
         _disabled = False
+        if replayed:
+            _replay("playback.child").begin(replayed, tracer)
         return tracer
 
 

@@ -40,6 +40,7 @@ class OpenRun:
         "name",
         "parent",
         "project",
+        "replay_of",
         "run_id",
         "seeds",
         "session",
@@ -61,6 +62,7 @@ class OpenRun:
         self.started_ns = time.time_ns()
         self.seeds: dict[str, Any] = {}
         self.answer: list[Slot] = []
+        self.replay_of = b""
         self.calls: dict[tuple[Any, ...], Iterator[int]] = {}  # span path and request -> occurrences so far
 
     def record(self, process_id: bytes, ended_ns: int | None = None) -> Run:
@@ -78,6 +80,7 @@ class OpenRun:
             seeds=self.seeds,
             answer=self.answer,
             ended_ns=ended_ns,
+            replay_of=self.replay_of,
         )
 
 

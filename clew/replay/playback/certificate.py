@@ -111,8 +111,8 @@ class Certificate:
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
-    def lines(self) -> list[str]:
-        """For a person, a line each."""
+    def lines(self, *, differences: bool = True) -> list[str]:
+        """For a person, a line each; without `differences`, which were told before."""
         asked = " would go" if self.mode == "plan" else " refused" if self.mode == "strict" else " went"
         total = sum(self.served.values())
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.served.items()))
@@ -138,7 +138,7 @@ class Certificate:
             )
         for title, lines in (
             ("patched", self.patches),
-            ("differs", self.differences),
+            ("differs", self.differences if differences else []),
             ("blocked", self.blocked),
             ("unseen", self.unseen),
             ("note", self.notes),

@@ -10,6 +10,7 @@ from clew.lineage.reader import Reader
 from clew.lineage.view import SpanView, span_views
 from clew.replay.playback.certificate import Certificate
 from clew.replay.playback.replayer import Replayer
+from clew.replay.playback.surroundings import Surroundings
 from clew.store import catalog
 from clew.store.digest import Domain, digest
 from clew.store.errors import ClewError
@@ -20,16 +21,17 @@ _NOTHING = object()
 _MINTED = ("id", "tool_call_id")
 
 
-def concluded(replayer: Replayer, span: OpenSpan, error: BaseException | None, outputs: list[Any]) -> Certificate:
+def concluded(
+    replayer: Replayer, around: Surroundings, span: OpenSpan, error: BaseException | None, outputs: list[Any]
+) -> Certificate:
     """End the replay's root span, and say what it was."""
     tracer, recording = replayer.tracer, replayer.recording
-    certificate = counted(replayer)
+    certificate = counted(replayer, around)
     certificate.replay_id = span.run.run_id.hex()
     if error is not None:
         certificate.error = f"{type(error).__name__}: {tracer.gate.cleaner.text(str(error))}"
-    root = _root(replayer)
-    if root is not None:
-        span.link(bytes.fromhex(root.trace_id), bytes.fromhex(root.span_id), "replay_of")
+    if (root := recording.roots.get(recording.lane)) is not None:
+        span.link(root[1], root[2], "replay_of")
     span.end(generated=outputs, answer=outputs, error=error, attributes=_attributes(certificate))
     tracer.flush()
     reader = Reader(tracer.folder.path)
@@ -38,7 +40,7 @@ def concluded(replayer: Replayer, span: OpenSpan, error: BaseException | None, o
     return certificate
 
 
-def counted(replayer: Replayer) -> Certificate:
+def counted(replayer: Replayer, around: Surroundings) -> Certificate:
     """What was served and what was not."""
     terms, recording = replayer.terms, replayer.recording
     used = {(entry.span_id, entry.request): entry for entry in replayer.used}.values()
@@ -47,6 +49,7 @@ def counted(replayer: Replayer) -> Certificate:
     certificate.served = dict(replayer.served)
     certificate.live = list(replayer.live)
     certificate.notes = list(replayer.notes)
+    around.told(certificate)
     if terms.mode != "plan":
         certificate.unasked = len({entry.span_id for entry in recording.calls} - {entry.span_id for entry in used})
     certificate.seconds_saved = sum(entry.ended_ns - entry.started_ns for entry in used) / 1e9
@@ -118,16 +121,6 @@ def unnamed(value: Any, names: dict[str, str]) -> Any:
         told["tool_calls"] = [{**one, "id": name(one.get("id"))} for one in told["tool_calls"] if isinstance(one, dict)]
     told.pop("id", None)
     return told
-
-
-def _root(replayer: Replayer) -> SpanView | None:
-    reader = Reader(replayer.tracer.folder.path)
-    with reader.connection() as connection:
-        run = catalog.run.c
-        number = connection.execute(
-            sa.select(run.root).where(run.run_id == bytes.fromhex(replayer.recording.run_id))
-        ).scalar()
-        return span_views(reader.store, connection, None, only=number)[0] if number is not None else None
 
 
 def _attributes(certificate: Certificate) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from clew.lineage.reader import Reader
 from clew.replay.playback.certificate import Certificate
 from clew.replay.playback.outcome import concluded
 from clew.replay.playback.replayer import Replayer
+from clew.replay.playback.surroundings import Surroundings
 from clew.replay.playback.terms import Prices, Terms, terms
 from clew.replay.recording import Recording, load
 from clew.replay.recording.recorder import Recorder
@@ -33,7 +34,9 @@ class replay:  # noqa: N801 - used as a verb, like open()
     `run` is a run, its id or a unique prefix, recorded with `clew.init(record=True)`. `mode` is "strict" (nothing goes
     live: a call that was not recorded is a ReplayMiss, and so is what follows it), "hybrid" (such calls go live) or
     "plan" (a dry run: what surely would). `allow`, `budget`, `max_calls`, `prices`, `pace` and `ordered` are those of
-    `Terms`. It is today's code that runs; `clew replay RUN` runs the recorded one.
+    `Terms`. `travel` has `datetime.now()` and its like tell when the enclosing span was recorded to begin (it needs
+    `clew[clock]`), and `hosts` stay within reach where nothing else does. It is today's code that runs; `clew replay RUN`
+    runs the recorded one.
 
     `certificate` is there after the block. NotRecorded, NotFound and ValueError are raised on entering; a ReplayMiss
     that the program swallowed is raised at the end.
@@ -51,11 +54,14 @@ class replay:  # noqa: N801 - used as a verb, like open()
         prices: Prices | None = None,
         pace: float = 0.0,
         ordered: bool = False,
+        travel: bool = False,
+        hosts: Collection[str] = (),
     ) -> None:
         self.terms: Terms = terms(
             mode, allow, prices, budget=budget, max_calls=max_calls, pace=float(pace), ordered=ordered
         )
         self._run = run
+        self._travel, self._hosts = travel, tuple(hosts)
         self._patches: list[Any] = list(patch) if isinstance(patch, (list, tuple)) else [patch]
         self._certificate: Certificate | None = None
         self._span: OpenSpan | None = None
@@ -93,6 +99,7 @@ class replay:  # noqa: N801 - used as a verb, like open()
         reader = Reader(tracer.folder.path)
         self.recording: Recording = load(reader, self._run)
         opened = OpenRun(uuid7(), f"replay of {self.recording.name}", None, None, tracer.settings.project)
+        opened.replay_of = bytes.fromhex(self.recording.run_id)
         self.replayer = Replayer(tracer, self.recording, reader.store, self.terms, opened)
         with self._exit:
             self._exit.enter_context(installed(tracer, self.replayer))
@@ -101,6 +108,8 @@ class replay:  # noqa: N801 - used as a verb, like open()
             self._span = OpenSpan(tracer, "workflow", opened.name, parent=context.enclosing(), run=opened)
             self.replayer.root_path = self._span.path
             self._exit.enter_context(context.current(self._span))
+            self._around = Surroundings(self.replayer, reader, travel=self._travel, hosts=self._hosts)
+            self._exit.enter_context(self._around.entered())
             self._exit = self._exit.pop_all()
         return self
 
@@ -117,7 +126,7 @@ class replay:  # noqa: N801 - used as a verb, like open()
         else:
             swallowed = False
         outputs, self._outputs = self._outputs, []
-        self._certificate = concluded(replayer, span, error, outputs)
+        self._certificate = concluded(replayer, self._around, span, error, outputs)
         if self.terms.mode == "plan":
             return isinstance(error, ReplayMiss)  # where the plan ends
         if swallowed:

@@ -21,12 +21,11 @@ from clew.replay.playback.terms import Terms
 from clew.replay.recording import failure
 from clew.replay.recording.loose import loose
 from clew.replay.recording.recording import HERE, Lane, Place, Recording, below
-from clew.replay.recording.request import CLOCK, Request, Requests, number, requests
+from clew.replay.recording.request import Request, Requests, number, requests
 from clew.store import answers
 from clew.store.errors import ClewError, OverBudget, ReplayMiss
 from clew.store.record import Answer
 from clew.store.store import Store
-from clew.tracer import context
 from clew.tracer.boundary import Call
 from clew.tracer.init import Tracer
 from clew.tracer.span import OpenRun, OpenSpan
@@ -149,16 +148,6 @@ class Replayer:
             yield chunk
         self._was_live(call, found, None, chunks)
 
-    # -- clock
-
-    def clock(self, true_ns: int) -> int | None:
-        """What the clock said here when it was recorded, in nanoseconds; None where that is not known."""
-        span = context.enclosing()
-        place = None if span is None else self._of(span)
-        if span is None or place is None:
-            return None
-        return self.recording.clock(place, number(span.run, span.path, CLOCK, by="replayed"))
-
     # -- where
 
     def _place(self, call: Call) -> Place | None:
@@ -177,17 +166,26 @@ class Replayer:
 
     def _of(self, span: OpenSpan) -> Place | None:
         if self.root is None:
-            return Place(self._lane(span.run), span.path)
+            return Place(self._lane(span), span.path)
         run: OpenRun | None = span.run
         while run is not None and run is not self.root:
             run = run.parent
         if run is None:
             return None
-        path = below(span.path, self.root_path)
-        name = self.recording.root_path.rpartition("/")[2]
-        return Place(HERE, below(path, name))
+        return Place(HERE, self.relative(span.path))
 
-    def _lane(self, run: OpenRun) -> Lane:
+    def relative(self, path: str) -> str:
+        """A span path as the recording has it."""
+        if self.root is None:
+            return path
+        return below(below(path, self.root_path), self.recording.root_path.rpartition("/")[2])
+
+    def run_of(self, lane: Lane) -> OpenRun | None:
+        """The run that replays the one of this lane; None where it asked nothing."""
+        return next((run for run in self._runs if self._lanes[id(run)] == lane), None)
+
+    def _lane(self, span: OpenSpan) -> Lane:
+        run = span.run
         while run.parent is not None and run.parent is not self.tracer.process_run:
             run = run.parent
         if run is self.tracer.process_run:
@@ -197,7 +195,16 @@ class Replayer:
                 self._lanes[id(run)] = (run.name, self._names[run.name])
                 self._names[run.name] += 1
                 self._runs.append(run)
+                self._linked(span, run, self._lanes[id(run)])
             return self._lanes[id(run)]
+
+    def _linked(self, span: OpenSpan, run: OpenRun, lane: Lane) -> None:
+        """A run of the process is linked to the one that it replays."""
+        while span.parent is not None:
+            span = span.parent
+        if (root := self.recording.roots.get(lane)) is not None:
+            run.replay_of = root[0]
+            span.link(root[1], root[2], "replay_of")
 
     # -- what is served
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from clew.replay.ambient.clock import listeners
 from clew.replay.answer import pack
 from clew.replay.recording import failure
 from clew.replay.recording.redact import redacted
@@ -97,8 +98,8 @@ class Recorder:
 
     # -- clock
 
-    def clock(self, true_ns: int) -> int:
-        """A reading of the clock at this place: it is recorded, and told as it is."""
+    def clock(self, place: str, true_ns: int) -> int:
+        """A reading of `clew.now`: it is recorded, and told as it is."""
         span = context.enclosing()
         if span is not None and not self.tracer.closed:
             with self.tracer.faults.guard("recorded clock"):
@@ -242,5 +243,19 @@ def record(tracer: Tracer) -> None:
     """Have all that this process asks recorded."""
     stack = stack_of(tracer)
     if stack.recorder is None:
-        stack.recorder = Recorder(tracer)
+        recorder = stack.recorder = Recorder(tracer)
         stack.arrange()
+        listeners.append(recorder)
+        tracer.undo.append(Kept(lambda: listeners.remove(recorder)))
+
+
+class Kept:
+    """What is undone when tracing ends, and not by `clew.uninstrument`."""
+
+    keep = True
+
+    def __init__(self, undo: Callable[[], None]) -> None:
+        self._undo = undo
+
+    def __call__(self) -> None:
+        self._undo()

@@ -19,7 +19,7 @@ from clew.lineage import target
 from clew.lineage.reader import Reader
 from clew.lineage.view import run_tree
 from clew.replay.answer import unpack
-from clew.replay.recording.request import CLOCK
+from clew.replay.recording.request import CLOCK, SEED
 from clew.store import answers, catalog, record
 from clew.store.errors import NotFound, NotRecorded
 from clew.store.record import Answer, RecordType, SpanStart
@@ -46,16 +46,19 @@ class Recording:
     started_ns: int
     ended_ns: int | None
     root_path: str
+    seed: int | None
     entries: list[tuple[Place, Answer]]
+    roots: dict[Lane, tuple[bytes, bytes, bytes]]  # of each run its id, and trace and span of its root
+    lane: Lane = HERE  # of the run that was asked for
 
     def __post_init__(self) -> None:
         self._exact: dict[tuple[Place, bytes, int], Answer] = {}
         self._asked: defaultdict[bytes, list[tuple[Place, Answer]]] = defaultdict(list)
         self._near: defaultdict[tuple[Place, str, str], list[Answer]] = defaultdict(list)
-        self._clock: dict[tuple[Place, int], int] = {}
+        self._clock: defaultdict[str, list[int]] = defaultdict(list)
         for place, entry in self.entries:
             if entry.request == CLOCK:
-                self._clock[place, entry.occurrence] = unpack(entry.answer)
+                self._clock[place.path].append(unpack(entry.answer))
                 continue
             self._exact[place, entry.request, entry.occurrence] = entry
             self._asked[entry.request].append((place, entry))
@@ -86,9 +89,10 @@ class Recording:
         found = self._asked.get(request)
         return found[0][0] if found else None
 
-    def clock(self, place: Place, number: int) -> int | None:
-        """What the clock said here for this time, in nanoseconds."""
-        return self._clock.get((place, number))
+    def clock(self, path: str, number: int) -> int | None:
+        """What the clock said at this path when it was read for the so-and-so-many-th time, in nanoseconds."""
+        readings = self._clock.get(path, [])
+        return readings[number] if number < len(readings) else None
 
 
 def load(reader: Reader, run: Any, *, whole: bool = False) -> Recording:
@@ -110,12 +114,24 @@ def load(reader: Reader, run: Any, *, whole: bool = False) -> Recording:
                 f"of run {row.run_id.hex()} ({row.name}) no answers were kept: clew.init(record=True), or CLEW_RECORD=1, "
                 "keeps what a replay needs"
             )
-        root = _root_path(reader, connection, row.root)
-        entries = (
-            _in_lanes(rows, recorded) if whole else [(Place(HERE, below(one.path, root)), one) for one in recorded]
-        )
+        root = _root(reader, connection, row.root)
+        path, seed = (root.path, root.attributes.get(SEED)) if root is not None else ("", None)
+        lanes = _lanes(rows) if whole else {bytes(one.run_id): HERE for one in rows}
+        entries = [
+            (Place(lanes[bytes(one.run_id)], one.path if whole else below(one.path, path)), one) for one in recorded
+        ]
         return Recording(
-            row.run_id.hex(), row.name, row.process_id.hex(), whole, row.started_ns, row.ended_ns, root, entries
+            run_id=row.run_id.hex(),
+            name=row.name,
+            process_id=row.process_id.hex(),
+            whole=whole,
+            started_ns=row.started_ns,
+            ended_ns=row.ended_ns,
+            root_path=path,
+            seed=seed if type(seed) is int else None,
+            entries=entries,
+            roots=_roots(connection, rows, lanes) if whole else _roots(connection, [row], lanes),
+            lane=lanes[bytes(row.run_id)],
         )
 
 
@@ -132,36 +148,46 @@ def _asked_nothing(connection: Connection, run: int) -> bool:
     return connection.execute(asked).first() is None
 
 
-def _root_path(reader: Reader, connection: Connection, root: int | None) -> str:
+def _root(reader: Reader, connection: Connection, root: int | None) -> SpanStart | None:
+    """What is recorded of the beginning of a run's root span; None of a process run."""
     if root is None:
-        return ""
+        return None
     span = catalog.span.c
     place = connection.execute(sa.select(span.segment, span.start_offset).where(span.id == root)).one()
-    entry = record.decode(
-        RecordType.SPAN_START, reader.store.record(place[0], place[1], RecordType.SPAN_START, connection)
-    )
+    payload = reader.store.record(place[0], place[1], RecordType.SPAN_START, connection)
+    entry = record.decode(RecordType.SPAN_START, payload)
     assert isinstance(entry, SpanStart)
-    return entry.path
+    return entry
 
 
-def _in_lanes(rows: Iterable[Any], recorded: Iterable[Answer]) -> list[tuple[Place, Answer]]:
+def _roots(
+    connection: Connection, rows: Iterable[Any], lanes: dict[bytes, Lane]
+) -> dict[Lane, tuple[bytes, bytes, bytes]]:
+    span = catalog.span.c
+    tops = {row.root: bytes(row.run_id) for row in rows if row.root is not None}
+    query = sa.select(span.id, span.trace_id, span.span_id).where(span.id.in_(tops)).order_by(span.start_ns, span.id)
+    named: dict[Lane, tuple[bytes, bytes, bytes]] = {}
+    for number, trace_id, span_id in connection.execute(query).all():  # the outermost began first
+        named.setdefault(lanes[tops[number]], (tops[number], bytes(trace_id), bytes(span_id)))
+    return named
+
+
+def _lanes(rows: Iterable[Any]) -> dict[bytes, Lane]:
+    """The lane of each run of a process: that of the outermost one around it."""
     known = {bytes(row.run_id): row for row in rows}
     counts: Counter[str] = Counter()
     lanes: dict[bytes, Lane] = {}
-    for row in sorted(known.values(), key=lambda row: (row.started_ns, row.id)):
+    for name, row in sorted(known.items(), key=lambda one: (one[1].started_ns, one[1].id)):
         if row.root is None:
-            lanes[bytes(row.run_id)] = HERE
+            lanes[name] = HERE
         elif row.parent_run_id is None or bytes(row.parent_run_id) not in known:
-            lanes[bytes(row.run_id)] = (row.name, counts[row.name])
+            lanes[name] = (row.name, counts[row.name])
             counts[row.name] += 1
-
-    def lane(run_id: bytes) -> Lane:
-        seen = {run_id}
-        while run_id not in lanes:
-            run_id = bytes(known[run_id].parent_run_id)
-            if run_id in seen:
-                return HERE
-            seen.add(run_id)
-        return lanes[run_id]
-
-    return [(Place(lane(bytes(entry.run_id)), entry.path), entry) for entry in recorded]
+    for name in known:
+        above = name
+        for _ in known:
+            if above in lanes:
+                break
+            above = bytes(known[above].parent_run_id)
+        lanes[name] = lanes.get(above, HERE)
+    return lanes

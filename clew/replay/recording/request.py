@@ -12,6 +12,7 @@ from clew.tracer.boundary import Call
 from clew.tracer.init import Tracer
 from clew.tracer.span import OpenRun
 
+SEED = "clew.seed"  # attribute of a run's root: what random values in it are derived from
 CLOCK = b"clock"  # what a reading of the clock asks
 _NOWHERE = ("", 0)
 

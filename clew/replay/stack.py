@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from clew.replay.cache import CachePolicy
-from clew.replay.settings import Cache
 from clew.tracer.boundary import Call, Policy
 from clew.tracer.init import Tracer
+
+if TYPE_CHECKING:
+    from clew.replay.cache import CachePolicy
+    from clew.replay.settings import Cache
 
 
 class Stack:
@@ -60,5 +62,7 @@ def use_cache(tracer: Tracer, said: Cache | None) -> None:
     """Have calls answered from the store's actions, as far as `said` or the program says so."""
     stack = stack_of(tracer)
     if stack.cache is None:
+        from clew.replay.cache import CachePolicy  # with the catalog, which a recorder does without
+
         stack.cache = CachePolicy(tracer, said)
         stack.arrange()

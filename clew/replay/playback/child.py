@@ -21,7 +21,7 @@ from clew.replay.playback.replayer import Replayer
 from clew.replay.playback.surroundings import Surroundings
 from clew.replay.playback.terms import Terms
 from clew.replay.playback.told import Told, read
-from clew.replay.recording import load
+from clew.replay.recording.recording import load
 from clew.tracer.init import Settings, Tracer
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from clew.lineage.reader import Reader, StoreLike
 from clew.replay.playback.certificate import Certificate
 from clew.replay.playback.rerun import rerun
-from clew.replay.recording import load
+from clew.replay.recording.recording import load
 from clew.store.folder import store_written_here
 
 _HASH_SEEDS = ("0", "1")

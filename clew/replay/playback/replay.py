@@ -18,8 +18,8 @@ from clew.replay.playback.outcome import concluded
 from clew.replay.playback.replayer import Replayer
 from clew.replay.playback.surroundings import Surroundings
 from clew.replay.playback.terms import Prices, Terms, terms
-from clew.replay.recording import Recording, load
 from clew.replay.recording.recorder import Recorder
+from clew.replay.recording.recording import Recording, load
 from clew.replay.stack import stack_of
 from clew.store.errors import ReplayMiss
 from clew.store.identifier import uuid7

@@ -117,7 +117,7 @@ class Replayer:
                 before = after_ns
                 yield chunk
             self._turn(found.asked[0])
-            self._ended(found)
+            self._answered(call, found)
             return
         chunks = []
         for chunk in perform():
@@ -140,7 +140,7 @@ class Replayer:
                 before = after_ns
                 yield chunk
             await self._turn_async(found.asked[0])
-            self._ended(found)
+            self._answered(call, found)
             return
         chunks = []
         async for chunk in perform():
@@ -270,7 +270,7 @@ class Replayer:
         try:
             found = [self._one(call, one) for one in served.asked]
         finally:
-            self._ended(served)
+            self._answered(call, served)
         return self._changed(call, found if served.batch else found[0])
 
     def _one(self, call: Call, asked: Asked) -> Any:
@@ -426,8 +426,8 @@ class Replayer:
         if self._order is not None and asked.found is not None:
             await self._order.wait_async(asked.found)
 
-    def _ended(self, served: Served) -> None:
-        if self._order is not None:
+    def _answered(self, call: Call, served: Served) -> None:
+        if self._order is not None and call.span is not None:
             for one in served.asked:
                 if one.found is not None:
-                    self._order.ended(one.found)
+                    self._order.answered(one.found, call.span)

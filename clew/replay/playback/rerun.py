@@ -17,7 +17,7 @@ from clew.replay import stage
 from clew.replay.playback import told
 from clew.replay.playback.certificate import Certificate
 from clew.replay.playback.terms import Prices, terms
-from clew.replay.recording import load
+from clew.replay.recording.recording import load
 from clew.store.errors import NotReplayable
 from clew.store.folder import store_written_here
 

@@ -145,17 +145,17 @@ class _Telling:
         step = pair.step
         sign, style = _SIGN[pair.state]
         line = Text.assemble((f"{sign} ", style), (step.kind, "cyan"), " ", step.span.path if path else step.place)
-        if pair.state not in ("equal", "within", "added", "removed"):
-            line.append(f"  {pair.state}", style=style)
-        elif pair.one_sided:
+        if pair.one_sided:
             line.append("  only in b" if pair.a is None else "  only in a", style=style)
+        if pair.follows is not None:
+            line.append(f"  follows from {pair.follows.step.kind} {pair.follows.step.place}", style=style)
+        elif pair.state in ("asked otherwise", "answered otherwise"):
+            line.append(f"  {pair.state}", style=style)
         if differing := roles(pair):
             told = [f"{side}: {', '.join(names)}" for side, names in differing.items()]
             line.append(f"  {'; '.join(told)}", style="dim")
         if pair.state == "asked otherwise" and pair.same_answer:
             line.append("  answered the same", style="green")
-        if pair.follows is not None:
-            line.append(f"  follows from {pair.follows.step.kind} {pair.follows.step.place}", style="dim")
         if pair.own:
             line.append(f"  of itself: {', '.join(pair.own)}", style="yellow")
         if pair.moved or pair.elsewhere:

@@ -8,12 +8,14 @@ does not shift those after it. At last calls that found none meet across levels:
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterator
 
 from clew.lineage.difference.step import BOUNDARIES, Step
 
-LIKENESSES = 40_000  # comparisons to find the likest; beyond that, steps of one place are paired in their order
+LIKENESSES = 100_000  # comparisons to find the likest; beyond that, steps of one place are paired in their order
+_LAST = 8  # items of a long list that are looked at to tell how alike two are
 
 
 class Pair:
@@ -158,8 +160,8 @@ def _likest(
 
 
 def _best(a: list[Step], b: list[Step]) -> Iterator[tuple[Step, Step]]:
-    if len(a) * len(b) <= 1 or len(a) * len(b) > LIKENESSES:
-        yield from zip(a, b, strict=False)
+    if len(a) * len(b) > LIKENESSES:
+        yield from _in_order(a, b)
         return
     traits_a, traits_b = [_traits(step) for step in a], [_traits(step) for step in b]
     ranked = sorted(
@@ -181,13 +183,24 @@ def _best(a: list[Step], b: list[Step]) -> Iterator[tuple[Step, Step]]:
             yield a[i], b[j]
 
 
+def _in_order(a: list[Step], b: list[Step]) -> Iterator[tuple[Step, Step]]:
+    """Steps of one place, of which there are many: by the end of what they were asked, and by their order."""
+    keys = [[tuple(_ends(step, 1)) for step in steps] for steps in (a, b)]
+    for _, i, j, k, m in difflib.SequenceMatcher(None, *keys, False).get_opcodes():
+        yield from zip(a[i:j], b[k:m], strict=False)
+
+
+def _ends(step: Step, count: int) -> Iterator[Hashable]:
+    """The last items of each thing that a step was asked."""
+    for part in step.used:
+        items = step.content.items(part.domain, part.digest, count) if part.domain else [part.print]
+        yield from ((part.role, item) for item in items)
+
+
 def _traits(step: Step) -> Counter[Hashable]:
     """What two steps can have in common, item by item of what they were asked."""
-    traits: Counter[Hashable] = Counter()
-    for sign, parts in (("used", step.used), ("generated", step.generated)):
-        for part in parts:
-            items = step.content.items(part.domain, part.digest) if part.domain else [part.print]
-            traits.update((sign, part.role, item) for item in items)
+    traits: Counter[Hashable] = Counter(_ends(step, _LAST))
+    traits.update(("answer", part.print) for part in step.generated)
     traits.update((child.place, child.request) for child in step.children)
     return traits
 

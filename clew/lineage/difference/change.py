@@ -163,8 +163,8 @@ class _Side:
 def _of_role(side: str, role: str, one: _Side, other: _Side) -> list[Change]:
     a, b = one.values(), other.values()
     found: list[Change] = []
-    alone = len(a) == len(b) == 1
-    for i, j in [(0, 0)] if alone else _items(a, b, equal=True):
+    alone = len(a) <= 1 and len(b) <= 1
+    for i, j in [(0, 0)] if len(a) == len(b) == 1 else _items(a, b, equal=True):
         place = role if alone else f"{role}[{i if j is None else j}]"
         found += compared(side, place, ABSENT if i is None else a[i], ABSENT if j is None else b[j])
         if i is not None and j is not None:

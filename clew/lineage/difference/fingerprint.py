@@ -148,11 +148,15 @@ class Fingerprints:
             self._items[digest] = found
         return found
 
-    def items(self, domain: int, digest: bytes) -> list[bytes]:
-        """Fingerprints of a list's items, each by itself; of what is no list, its own."""
+    def items(self, domain: int, digest: bytes, count: int) -> list[bytes]:
+        """Fingerprints of a list's last items, at most `count`, each by itself; of what is no list, its own."""
         if domain != CHAIN:
             return [self.item(domain, digest)[0]]
-        return [self.item(link.domain, link.item)[0] for link in self.links(digest)]
+        found: list[bytes] = []
+        while len(found) < count and (link := self._link(digest)) is not None:
+            found.append(self.item(link.domain, link.item)[0])
+            digest = link.previous
+        return found
 
     def value(self, domain: int, digest: bytes, renaming: Renaming | None = None) -> Any:
         """A value to read, its ids renamed. What the store has no content for is a Reference."""

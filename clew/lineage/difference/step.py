@@ -16,6 +16,7 @@ from clew.store.vocabulary import is_content
 
 BOUNDARIES = frozenset(("llm", "tool", "retriever", "reranker", "embedding"))
 _ASKED = ("gen_ai.request.", "llm.model_name", "llm.invocation_parameters")  # of another library's span
+_TRACEBACK = "traceback"
 _ANSWERED = ("output", "completion", "result", "documents", "embeddings")
 
 
@@ -46,7 +47,7 @@ class Step:
         self.name = span.name
         self.place = span.path.rpartition("/")[2]
         self.attributes = span.attributes
-        self.used = _parts(span.used, content)
+        self.used = _parts(_asked(span), content)
         self.generated = _parts(span.generated, content)
         if span.scope != "clew":
             asked, answered = _told(self.attributes)
@@ -128,6 +129,15 @@ def _own_ids(spans: Iterable[SpanView]) -> Iterator[str]:
     for span in spans:
         yield span.span_id
         yield span.trace_id
+
+
+def _asked(span: SpanView) -> list[SlotView]:
+    """What a span used, without the traceback that an error leaves there: its last slot of that role."""
+    slots = span.used
+    if span.status == "error":
+        last = next((slot for slot in reversed(slots) if slot.role == _TRACEBACK), None)
+        slots = [slot for slot in slots if slot is not last]
+    return slots
 
 
 def _parts(slots: list[SlotView], content: Fingerprints) -> list[Part]:

@@ -81,9 +81,10 @@ def _diff(store: Store, connection: Connection, a: Any, b: Any) -> Difference:
     pairs = align(one.tops, other.tops)
     divergences = judge(pairs)
     facets = Facets(store, connection, a, b).all(one.steps(), other.steps())
-    return Difference(
-        one.view, other.view, pairs, divergences, _answer(one, other), facets, [*_notes(one), *_notes(other)]
-    )
+    answer = _answer(one, other)
+    for side in sides:
+        side.content.detach()  # what differs in a step is read when it is asked for
+    return Difference(one.view, other.view, pairs, divergences, answer, facets, [*_notes(one), *_notes(other)])
 
 
 class _Side:

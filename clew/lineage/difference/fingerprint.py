@@ -85,7 +85,7 @@ class Fingerprints:
 
     def __init__(self, store: Store, connection: Connection, ids: Iterable[str] = ()) -> None:
         self._store = store
-        self._connection = connection
+        self._connection: Connection | None = connection
         self._known = {one for one in ids if one}
         self._texts: dict[bytes, str] = {}
         self._met: set[bytes] = set()
@@ -94,6 +94,10 @@ class Fingerprints:
         self._chains: dict[bytes, _Chain] = {}
         self._links: dict[bytes, chain.Link | None] = {}
         self.unread = 0
+
+    def detach(self) -> None:
+        """Let go of the connection: what is read from now on opens its own."""
+        self._connection = None
 
     # -- first the ids, of all that the run held
 

@@ -53,7 +53,7 @@ def test_runs_that_differ_end_with_status_1_and_say_where(store: Path, runs: dic
     assert lines[0].startswith("different  they part at 1 step; 0 of 3 steps are equal; the answers differ")
     assert "\x1b" not in finished.stdout
     assert any("retriever answer/search  asked otherwise" in line for line in lines)
-    assert any(line.endswith("a[- refund-]{+n invoice+}") for line in lines)
+    assert any(line.endswith("question: [-a refund-]{+an invoice+}") for line in lines)
     assert any("follows from retriever search" in line for line in lines)
 
 

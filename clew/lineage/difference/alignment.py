@@ -185,8 +185,8 @@ def _best(a: list[Step], b: list[Step]) -> Iterator[tuple[Step, Step]]:
 
 def _in_order(a: list[Step], b: list[Step]) -> Iterator[tuple[Step, Step]]:
     """Steps of one place, of which there are many: by the end of what they were asked, and by their order."""
-    keys = [[tuple(_ends(step, 1)) for step in steps] for steps in (a, b)]
-    for _, i, j, k, m in difflib.SequenceMatcher(None, *keys, False).get_opcodes():
+    ones, others = ([tuple(_ends(step, 1)) for step in steps] for steps in (a, b))
+    for _, i, j, k, m in difflib.SequenceMatcher(None, ones, others, False).get_opcodes():
         yield from zip(a[i:j], b[k:m], strict=False)
 
 

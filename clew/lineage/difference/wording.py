@@ -19,11 +19,13 @@ def words(a: str, b: str) -> list[tuple[str, str]]:
     matcher = difflib.SequenceMatcher(None, ones[front : len(ones) - end], others[front : len(others) - end], False)
     pieces = [(" ", "".join(ones[:front]))]
     for tag, i, j, k, m in matcher.get_opcodes():
-        if tag == "equal":
-            pieces.append((" ", "".join(ones[front + i : front + j])))
-            continue
-        pieces.append(("-", "".join(ones[front + i : front + j])))
-        pieces.append(("+", "".join(others[front + k : front + m])))
+        gone, new = "".join(ones[front + i : front + j]), "".join(others[front + k : front + m])
+        if tag == "equal" and (len(pieces) == 1 or gone.strip() or "\n" in gone):
+            pieces.append((" ", gone))
+        elif len(pieces) > 1 and pieces[-1][0] == "+":  # only a space stands between: one difference, not two
+            pieces[-2:] = [("-", pieces[-2][1] + gone), ("+", pieces[-1][1] + new)]
+        else:
+            pieces += [("-", gone), ("+", new)]
     pieces.append((" ", "".join(ones[len(ones) - end :])))
     pieces = [piece for piece in pieces if piece[1]]
     return [

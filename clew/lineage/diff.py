@@ -60,6 +60,11 @@ def _run(connection: Connection, name: Any) -> Any:
 
 def _original(store: Store, connection: Connection, row: Any) -> Any:
     """The run that a replay replays."""
+    if row.replay_of:
+        found = connection.execute(sa.select(catalog.run).where(catalog.run.c.run_id == row.replay_of)).first()
+        if found is None:
+            raise NotFound(f"run {row.run_id.hex()} replays run {row.replay_of.hex()}, which is not in this store")
+        return found
     root = span_views(store, connection, None, only=row.root) if row.root is not None else []
     for trace_id, span_id, kind in root[0].links if root else ():
         if kind == REPLAY_OF:

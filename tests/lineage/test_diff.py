@@ -382,6 +382,10 @@ def test_a_replay_is_compared_with_its_original(store: Path) -> None:
         replay._span.link(bytes.fromhex(root.trace_id), bytes.fromhex(root.span_id), "replay_of")
     found = clew.diff(replay, store=store)
     assert (found.a.run_id, found.b.run_id) == (original, replay.id)
+    with clew.run("Team") as noted:
+        assert noted._span is not None
+        noted._span.run.replay_of = bytes.fromhex(original)
+    assert clew.diff(noted, store=store).a.run_id == original
     with pytest.raises(NotFound, match="no replay"):
         clew.diff(original, store=store)
 

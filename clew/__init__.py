@@ -13,6 +13,7 @@ from clew.version import VERSION as __version__
 if TYPE_CHECKING:
     from clew.integrations import callback as callback
     from clew.integrations import instrument as instrument
+    from clew.lineage.diff import diff as diff
     from clew.lineage.impact import impact as impact
     from clew.lineage.reader import open_store as open  # noqa: A004, F401 - the name users type: clew.open
     from clew.lineage.why import why as why
@@ -44,6 +45,7 @@ _HOME = {
     "caching": "clew.replay.settings",
     "callback": "clew.integrations",
     "dataset": "clew.tracer.dataset",
+    "diff": "clew.lineage.diff",
     "effect": "clew.replay.effect",
     "flush": "clew.tracer.init",
     "impact": "clew.lineage.impact",

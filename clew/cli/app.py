@@ -8,7 +8,8 @@ from typing import Annotated, TextIO
 
 import typer
 
-from clew.cli import cache, doctor, gc, impact, refs, replay, runs, show, why
+from clew.cli import cache, diff, doctor, gc, impact, refs, replay, runs, show, why
+from clew.cli.output import complain
 from clew.store.errors import ClewError
 from clew.version import VERSION
 
@@ -37,7 +38,7 @@ def _every(
     pass
 
 
-for command in (why.why, impact.impact, runs.runs, show.show, replay.replay, refs.refs, gc.gc):
+for command in (why.why, impact.impact, diff.diff, runs.runs, show.show, replay.replay, refs.refs, gc.gc):
     app.command()(command)
 
 
@@ -65,8 +66,7 @@ def run() -> None:
         except BrokenPipeError:
             raise
         except (ClewError, OSError) as error:
-            sys.stdout.flush()
-            sys.stderr.write(f"clew: {' '.join(str(error).split())}\n")
+            complain(error)
             sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere

@@ -99,3 +99,9 @@ def write(*things: Any) -> None:
 def note(text: str) -> None:
     """Tell the reader something that is no part of the result."""
     sys.stderr.write(f"{text}\n")
+
+
+def complain(error: Exception) -> None:
+    """An error, as one line on stderr."""
+    sys.stdout.flush()
+    sys.stderr.write(f"clew: {' '.join(str(error).split())}\n")

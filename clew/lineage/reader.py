@@ -111,6 +111,12 @@ class Reader:
 
         return impact(of, store=self, **options)
 
+    def diff(self, a: Any, b: Any = None) -> Any:
+        """`clew.diff` in this store."""
+        from clew.lineage.diff import diff
+
+        return diff(a, b, store=self)
+
     def close(self) -> None:
         """Let go of the store's files. Reading again opens them again."""
         index.forget(self.folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import secrets
@@ -31,6 +32,7 @@ import clew
 from clew.replay.ambient import Ambient, generator
 from clew.replay.ambient.stream import Stream
 from clew.tracer.init import Tracer
+from tests.replay.conftest import program
 
 EARLY = [choice, gauss, sample, seed, number, getrandbits, uuid4]  # taken before any activation
 
@@ -141,6 +143,28 @@ def test_threads_in_any_order_draw_in_their_spans_what_they_drew_before(tracer: 
     assert [run() for _ in range(3)] == [first] * 3
 
 
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_an_agent_asks_the_same_twice_with_its_random_ids_and_the_time_in_what_it_asks(
+    tracer: Tracer, monkeypatch: pytest.MonkeyPatch, is_async: bool
+) -> None:
+    planner = program("planner_agent")
+    monkeypatch.setattr(planner, "NOW", clew.time_ns)
+    monkeypatch.setattr(planner, "_rename", lambda text: text)  # `REQUESTS` has the ids as they are
+    clew.instrument()
+
+    def run() -> tuple[list[Any], str]:
+        planner.REQUESTS.clear()
+        graph = planner.build(planner.Config(clock=True), is_async=is_async)
+        with Ambient(b"seed", clock=lambda place, n: n):
+            asked = {"question": "Q"}
+            found = asyncio.run(graph.ainvoke(asked)) if is_async else graph.invoke(asked)
+        return sorted(planner.REQUESTS), found["answer"]
+
+    first = run()
+    assert len(first[0]) == 29
+    assert run() == first
+
+
 def test_uuids_are_of_version_4_and_differ() -> None:
     made = []
     for place in ("a", "b"):
@@ -171,9 +195,9 @@ OWN_SEED = """
 
 
 def test_a_program_that_seeds_itself_gets_what_the_library_gives(tmp_path: Path) -> None:
-    program = textwrap.dedent(OWN_SEED)
-    plain = program + "\nWITH = False\nprint(program(), draws(), more())"
-    replayed = program + textwrap.dedent(
+    own = textwrap.dedent(OWN_SEED)
+    plain = own + "\nWITH = False\nprint(program(), draws(), more())"
+    replayed = own + textwrap.dedent(
         """
         from clew.replay.ambient import Ambient, generator
         WITH = True

@@ -209,6 +209,15 @@ def test_a_program_that_seeds_itself_gets_what_the_library_gives(tmp_path: Path)
     assert _printed(replayed, tmp_path) == _printed(plain, tmp_path)
 
 
+def test_a_state_that_the_program_brings_is_a_seed_of_its_own() -> None:
+    with at("a"):
+        random.setstate(random.Random(7).getstate())
+        np.random.set_state(np.random.RandomState(5).get_state())
+        got = [random.random(), number(), np.random.rand()]
+    real = random.Random(7)
+    assert got == [real.random(), real.random(), np.random.RandomState(5).rand()]
+
+
 def test_a_seed_in_one_thread_holds_in_all_as_it_does_without_clew() -> None:
     def plant() -> None:
         random.seed(5)

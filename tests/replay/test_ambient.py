@@ -210,9 +210,11 @@ def test_a_program_that_seeds_itself_gets_what_the_library_gives(tmp_path: Path)
 
 
 def test_a_state_that_the_program_brings_is_a_seed_of_its_own() -> None:
-    with at("a"):
+    here = "a"
+    with Ambient(b"seed", place=lambda: here):
         random.setstate(random.Random(7).getstate())
         np.random.set_state(np.random.RandomState(5).get_state())
+        here = "b"  # it holds everywhere
         got = [random.random(), number(), np.random.rand()]
     real = random.Random(7)
     assert got == [real.random(), real.random(), np.random.RandomState(5).rand()]

@@ -17,10 +17,13 @@ PROJECT = ""
 _LIBRARY = "python"
 _CLEW = "clew"
 _TELEMETRY = "opentelemetry"
-_PLUMBING = {_LIBRARY, "attr", "pydantic", "time_machine"}  # these call what the program gave them: default factories
+# These call what the program gave them: default factories, what a thread is to run.
+_PLUMBING = {_LIBRARY, "attr", "opentelemetry instrumentation", "pydantic", "time_machine"}
 _CARRIERS = {*_PLUMBING, _CLEW, _TELEMETRY}
 # Names of temporary files, and the trace ids of a program's own OpenTelemetry: equal ones would collide.
 _TRUE = {"python tempfile", "opentelemetry sdk"}
+
+_PARTS = {"sdk", "instrumentation"}  # of OpenTelemetry
 
 _CLEW_FOLDER = os.path.abspath(Path(__file__).parents[2]) + os.sep
 _INSTALLED = re.compile(r".*[/\\](?:site|dist)-packages[/\\](.+)")
@@ -30,8 +33,8 @@ _known: dict[str, str] = {}
 def owner_of(frame: FrameType | None) -> str | None:
     """Who draws in `frame`: PROJECT, the import name of what is installed, or None for draws that stay truly random.
 
-    What only stands between is looked through: the standard library, what runs default factories, clew, and
-    OpenTelemetry, which carries contexts.
+    What only stands between is looked through: the standard library, what runs default factories, clew and
+    OpenTelemetry.
     """
     while frame is not None:
         whose = _whose(frame)
@@ -80,6 +83,4 @@ def _of_file(file: str) -> str:
         name = Path(file).stem
         return f"{_LIBRARY} {name}" if f"{_LIBRARY} {name}" in _TRUE else _LIBRARY
     first, *rest = Path(installed[1]).with_suffix("").parts
-    if first == _TELEMETRY and rest and f"{first} {rest[0]}" in _TRUE:
-        return f"{first} {rest[0]}"
-    return first
+    return " ".join([first, *rest[:1]]) if first == _TELEMETRY and rest and rest[0] in _PARTS else first

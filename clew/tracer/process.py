@@ -39,11 +39,17 @@ class Reproducibility:
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
         self._thread = threading.Thread(target=self._capture, name="clew-process", daemon=True)
+        self._main: Path | None = None
+        self._entry: entry.Entry | None = None
         self.facets: dict[str, bytes] = {}
         self.seconds: dict[str, float] = {}
 
     def start(self) -> None:
-        """Begin, on a thread of its own."""
+        """Begin, on a thread of its own. How the process was started is read here: a short program may be over, and its
+        `__main__` bare, before the thread comes to it."""
+        main = getattr(sys.modules.get("__main__"), "__file__", None)
+        self._main = Path(main).absolute() if main else None
+        self._entry = entry.capture()
         self._thread.start()
 
     def wait(self, seconds: float = 10.0) -> None:
@@ -58,9 +64,9 @@ class Reproducibility:
             run_id = tracer.process_run.run_id
             for facet, capture in (
                 ("environment", _environment),
-                ("entry", _entry),
+                ("entry", self._started),
                 ("principal", _principal),
-                ("code", _code),
+                ("code", self._code),
             ):
                 started = time.thread_time()
                 with tracer.faults.guard(f"{facet} record"):
@@ -75,6 +81,15 @@ class Reproducibility:
             batch.record(msgspec.structs.replace(record, facets=self.facets, seeds={"capture_cost": cost}))
             batch.commit()
 
+    def _started(self, batch: Batch) -> Facet:
+        found = msgspec.to_builtins(self._entry)
+        for arguments in ("argv", "orig_argv"):
+            found[arguments] = _without_secrets(batch, found[arguments])
+        return process_name(), found, {}
+
+    def _code(self, batch: Batch) -> Facet:
+        return _tree(batch, code.capture(self._main, cwd=Path.cwd()))
+
 
 Facet = tuple[str, Any, dict[str, Any]]
 
@@ -84,13 +99,6 @@ def _environment(batch: Batch) -> Facet:
     python = found.python
     name = f"Python {python.version}, {len(found.distributions)} distributions"
     return name, msgspec.to_builtins(found), {"python": python.version}
-
-
-def _entry(batch: Batch) -> Facet:
-    found = msgspec.to_builtins(entry.capture())
-    for arguments in ("argv", "orig_argv"):
-        found[arguments] = _without_secrets(batch, found[arguments])
-    return process_name(), found, {}
 
 
 def _without_secrets(batch: Batch, arguments: list[str]) -> list[str]:
@@ -104,9 +112,7 @@ def _principal(batch: Batch) -> Facet:
     return f"{found.user or '?'}@{found.host or '?'}", msgspec.to_builtins(found), {}
 
 
-def _code(batch: Batch) -> Facet:
-    main = getattr(sys.modules.get("__main__"), "__file__", None)
-    tree = code.capture(Path(main).absolute() if main else None, cwd=Path.cwd())
+def _tree(batch: Batch, tree: code.CodeTree) -> Facet:
     files = []
     for file in tree.files:
         if file.content is not None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 
 import pytest
 
-from clew.replay.stage import launch, lay_out
 from tests.replay.stage import CLEW, Bench, put
 
 BEGIN = "import clew; clew.init('tests'); clew.flush()\n"

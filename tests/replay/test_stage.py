@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from clew.replay.stage import changed_files, launch, working_tree
+from clew.replay.stage import changed_files, differences, launch, working_tree
 from tests.replay.stage import CLEW, Bench, put
 
 BEGIN = "import clew; clew.init('tests'); clew.flush()\n"
@@ -252,6 +253,9 @@ def test_working_tree_of_today_runs_in_place_of_the_record_wherever_it_lies(benc
             "prices.txt was changed since",
             "shop/job.py was deleted since",
         ]
+        lines = [str(one) for one in differences(reader, recorded) if one.kind == "code"]
+        assert len(lines) == 4
+        assert re.fullmatch(r"code helper\.py: b3:[0-9a-f]{8}… -> changed \(the recorded code runs, .*\)", lines[0])
         changed = changed_files(reader, recorded, bench.folder / "clone")
         assert [one.to_dict() for one in changed] == [{"path": "helper.py", "change": "changed"}]
         with pytest.raises(ValueError, match=r"has my job\.py"):

@@ -173,9 +173,9 @@ def test_an_editable_install_does_not_bring_todays_code(bench: Bench, layout: st
     put(packages, "today.pth", sysconfig.get_path("purelib") + "\n")
     bench.python = str(environment / "bin" / "python")
     top = "src/" if layout == "src" else ""
-    put(bench.project, f"{top}shop/__init__.py", "from shop.word import WORD\n")
+    put(bench.project, f"{top}shop/__init__.py", "from shop.word import WORD\nTOP = 'recorded'\n")
     put(bench.project, f"{top}shop/word.py", "WORD = 'recorded'\n")
-    put(bench.project, "scripts/job.py", BEGIN + "import shop\nprint(shop.WORD)\n")
+    put(bench.project, "scripts/job.py", BEGIN + "import shop\nprint(shop.TOP, shop.WORD)\n")
     put(
         bench.project,
         "pyproject.toml",
@@ -199,15 +199,16 @@ def test_an_editable_install_does_not_bring_todays_code(bench: Bench, layout: st
             wheel.extractall(packages)
     away = bench.folder / "away"
     away.mkdir()
-    assert bench.record(str(bench.project / "scripts" / "job.py"), cwd=away) == "recorded\n"
+    assert bench.record(str(bench.project / "scripts" / "job.py"), cwd=away) == "recorded recorded\n"
+    put(bench.project, f"{top}shop/__init__.py", "from shop.word import WORD\nTOP = 'edited'\n")
     put(bench.project, f"{top}shop/word.py", "WORD = 'edited'\n")
     assert (
         bench.record(str(bench.project / "scripts" / "job.py"), cwd=away, CLEW_STORE=str(bench.folder / "other"))
-        == "edited\n"
+        == "edited edited\n"
     )
     recorded, laid = bench.laid()
     launched = launch(recorded, laid, python=bench.python)
-    assert bench.output(launched) == "recorded\n"
+    assert bench.output(launched) == "recorded recorded\n"
     assert launched.unrecorded() == []
 
 

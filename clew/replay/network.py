@@ -67,7 +67,7 @@ class Guard:
     """While it is entered, the network is out of reach for all threads of this process: NetworkBlocked.
 
     `allow` names hosts, addresses ("127.0.0.1") and networks ("10.0.0.0/8") that stay; loopback is blocked unless it is
-    named. A host's addresses are looked up once, on entering. Guards may be nested: each must allow. May be entered again
+    named. A stream's socket is closed when it is blocked. A host's addresses are looked up once, on entering. Guards may be nested: each must allow. May be entered again
     after it was left; `blocked` goes on counting.
     """
 
@@ -163,6 +163,8 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     host, port = target
     for guard in _active:
         if not guard.allows(host):
+            if event == "socket.connect" and arguments[0].type == socket.SOCK_STREAM:
+                arguments[0].close()  # who opened it closes it on an OSError, which this is not
             guard.block(Blocked(event.removeprefix("socket."), host, port, _path()))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from clew.replay.stage.child import Launch, Unrecorded, entry_file, launch
 from clew.replay.stage.difference import Difference, differences
-from clew.replay.stage.launch import Launch, Unrecorded, entry_file, launch
 from clew.replay.stage.recorded import Recorded, recorded_process
 from clew.replay.stage.tree import Laid, Missing, lay_out
 from clew.replay.stage.working import ChangedFile, changed_files, working_tree

@@ -38,12 +38,16 @@ class Difference:
     note: str = ""
 
     def __str__(self) -> str:
-        change = f"{self.recorded or 'nothing'} -> {self.now or 'nothing'}"
-        return f"{self.kind} {self.name}: {change}" + (f" ({self.note})" if self.note else "")
+        told = "" if self.recorded is self.now is None else f": {_short(self.recorded)} -> {_short(self.now)}"
+        return f"{self.kind} {self.name}{told}" + (f" ({self.note})" if self.note else "")
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in the JSON."""
         return dataclasses.asdict(self)
+
+
+def _short(text: str | None) -> str:
+    return "nothing" if text is None else f"{text[:11]}…" if text.startswith("b3:") else text
 
 
 def differences(reader: Reader, process: Recorded | str | bytes) -> list[Difference]:

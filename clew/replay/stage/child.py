@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import clew
+from clew import version
 from clew.replay.stage import start, variable
 from clew.replay.stage.command import CommandLine, ignores_environment, options, parsed
 from clew.replay.stage.recorded import Recorded
@@ -29,7 +29,7 @@ STAGE = "CLEW_STAGE"
 GRACE_SECONDS = 5.0  # between asking a program to stop and making it
 
 _START = os.path.dirname(os.path.realpath(start.__file__))
-_CLEW = os.path.dirname(os.path.dirname(os.path.realpath(clew.__file__)))
+_CLEW = os.path.dirname(os.path.dirname(os.path.realpath(version.__file__)))
 
 _INSTEAD = "Replay it in a process of your own: `with clew.replay(run): ...`"
 _KINDS = {

@@ -261,9 +261,12 @@ class CachePolicy:
     def _look(self, asked: Asked, *, into: list[Action] | None = None) -> Any:
         """The bytes of a known answer, or MISSING."""
         try:
-            entry = self.actions.look(asked.key.digest, time.time_ns())
-            if entry is None:
-                return MISSING
+            now = time.time_ns()
+            entry = self.actions.look(asked.key.digest, now)
+            if entry is None or now - entry.when_ns > (
+                asked.expires_after_ns or now
+            ):  # what was said when it was kept,
+                return MISSING  # and what is said now
             data = self.actions.answer(entry)
             asked.exchange.load(unpack(data))  # what cannot be read here is none
         except (Unstorable, ClewError):

@@ -3,6 +3,8 @@
 The strict encoding takes what says the same as the same (a subclass of str is its text). For a key that is not enough:
 here a value is of exactly a type that is known, or an object of a class written in Python, told by its class, the class's
 code and all that it holds. Anything else makes no key, and is named.
+
+Plain data stands for itself; everything else is a tuple with its sort in front, tuples too, so that no data looks like it.
 """
 
 from __future__ import annotations
@@ -14,34 +16,43 @@ import functools
 import pathlib
 import re
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from clew.replay.code import Code, code_of
-from clew.store.encoding import qualified_name
-from clew.store.errors import Unkeyable
+from clew.store.encoding import encode_key, qualified_name
+from clew.store.errors import EncodingError, Unkeyable
 
 _PLAIN = frozenset((
     type(None), bool, int, float, complex, str, bytes, datetime.date, datetime.timedelta, decimal.Decimal, uuid.UUID,
     pathlib.PosixPath, range,
 ))  # fmt: skip
+_SECRETS = frozenset(("pydantic.types.SecretStr", "pydantic.types.SecretBytes"))
 _MADE = re.compile(
     r"\.__(pydantic_\w+|private_attributes|signature|clew_wrapped)__|\.<annotation>\."
 ).search  # no state: made of code
-_DEPTH = 16
+_DEPTH = 60  # a schema that refers to others is that deep once they are put in
 _POINTER = 8
 _HEAP_TYPE = 1 << 9  # of CPython's flags: made by a class statement, or by C code that takes the trouble
 
 
 def identity(value: Any, *, without: Collection[str] = ()) -> Any:
     """What `value` is, as data a key can be made of; its fields named in `without` are told otherwise. Raises Unkeyable."""
-    return _identity(value, type(value).__name__, [], frozenset(without))
+    try:
+        return _identity(value, type(value).__name__, [], frozenset(without))
+    except EncodingError as error:
+        raise Unkeyable(str(error)) from error
 
 
 def code_digest(function: Any, *, version: str | None = None) -> bytes:
     """The digest of a callable's code. Raises Unkeyable where something it holds does not show its state."""
     return bytes(_seen(code_of(function, version=version)).digest)
+
+
+def is_hidden(value: Any) -> bool:
+    """Whether a value is a secret of pydantic's."""
+    return qualified_name(type(value)) in _SECRETS
 
 
 def _seen(code: Code) -> Code:
@@ -61,40 +72,47 @@ def _identity(value: Any, place: str, around: list[int], without: frozenset[str]
     if cls is list:
         return [_identity(part, f"{place}[{at}]", around) for at, part in enumerate(value)]
     if cls is tuple:
-        return tuple([_identity(part, f"{place}[{at}]", around) for at, part in enumerate(value)])
+        return ("tuple", *(_identity(part, f"{place}[{at}]", around) for at, part in enumerate(value)))
     if cls is dict:
-        return {
-            _identity(key, f"{place}.<key>", around): _identity(part, f"{place}[{key!r}]"[:200], around)
-            for key, part in value.items()
-        }
+        told = [(key, _identity(part, f"{place}[{key!r}]"[:200], around)) for key, part in value.items()]
+        if all(type(key) is str for key in value):
+            return dict(told)
+        return ("dict", _sorted((_identity(key, f"{place}.<key>", around), part) for key, part in told))
     if cls is set or cls is frozenset:
-        return cls(_identity(part, f"{place}.<member>", around) for part in value)
+        return (cls.__name__, _sorted(_identity(part, f"{place}.<member>", around) for part in value))
     if cls in (datetime.datetime, datetime.time):
-        return [cls.__name__, value.isoformat(), value.fold, _identity(value.tzinfo, f"{place}.tzinfo", around)]
+        return (cls.__name__, value.isoformat(), value.fold, _identity(value.tzinfo, f"{place}.tzinfo", around))
+    if qualified_name(cls) == "zoneinfo.ZoneInfo" and value.key is not None:
+        return ("zone", value.key)
     if cls is datetime.timezone:
-        return ["timezone", repr(value)]
+        return ("timezone", repr(value))
     if cls is bytearray:
-        return ["bytearray", bytes(value)]
+        return ("bytearray", bytes(value))
     if isinstance(value, enum.Enum):
-        return ["enum", _class(cls, place), value.name, _identity(value.value, f"{place}.value", around)]
+        return ("enum", _class(cls, place), value.name, _identity(value.value, f"{place}.value", around))
     if cls.__module__ == "numpy":
         return _array(value, place)
     if cls is FunctionType:
-        return ["function", qualified_name(value), code_digest(value)]
+        return ("function", qualified_name(value), code_digest(value))
     if cls is MethodType:
-        return ["method", code_digest(value.__func__), _identity(value.__self__, place, around)]
+        return ("method", code_digest(value.__func__), _identity(value.__self__, place, around))
     if cls is functools.partial:
         held = [value.func, value.args, value.keywords]
-        return ["partial", *(_identity(one, f"{place}.<partial>", around) for one in held)]
+        return ("partial", *(_identity(one, f"{place}.<partial>", around) for one in held))
     if cls is re.Pattern:
-        return ["pattern", value.pattern, value.flags]
+        return ("pattern", value.pattern, value.flags)
     if cls is BuiltinFunctionType and (value.__self__ is None or isinstance(value.__self__, ModuleType)):
-        return ["builtin", f"{value.__module__}.{value.__qualname__}"]
+        return ("builtin", f"{value.__module__}.{value.__qualname__}")
     if isinstance(value, type):
         return _class(value, place)
-    if hasattr(cls, "get_secret_value"):
-        return ["secret", qualified_name(cls)]
+    if is_hidden(value):  # what it hides is redacted by the name it stands under here
+        return ("secret", qualified_name(cls), {"secret": value.get_secret_value()})
     return _object(value, place, around, without)
+
+
+def _sorted(forms: Iterable[Any]) -> list[Any]:
+    """Forms in an order that every process gives them. None is lost: two things may be told alike."""
+    return sorted(forms, key=encode_key)
 
 
 def _object(value: Any, place: str, around: list[int], without: frozenset[str]) -> Any:
@@ -108,10 +126,12 @@ def _object(value: Any, place: str, around: list[int], without: frozenset[str]) 
     fields = dict(getattr(value, "__dict__", None) or {})
     fields.update((name, getattr(value, name)) for name in own if hasattr(value, name))
     given = fields.pop("__pydantic_fields_set__", None)
+    if type(private := fields.get("__pydantic_private__")) is dict:
+        fields["__pydantic_private__"] = {name: part for name, part in private.items() if name not in without}
     told = {
         name: _identity(part, f"{place}.{name}", around) for name, part in sorted(fields.items()) if name not in without
     }
-    return ["object", _class(cls, place), told, sorted(given) if given and not without else None]
+    return ("object", _class(cls, place), told, sorted(given) if given and not without else None)
 
 
 def _slots(cls: type) -> Iterator[str]:
@@ -124,7 +144,7 @@ def _slots(cls: type) -> Iterator[str]:
 
 def _class(cls: type, place: str) -> Any:
     try:
-        return ["class", qualified_name(cls), bytes(_seen(code_of(cls)).digest)]
+        return ("class", qualified_name(cls), bytes(_seen(code_of(cls)).digest))
     except Unkeyable as error:
         raise Unkeyable(f"{place}: {error}") from error
 
@@ -133,7 +153,7 @@ def _array(value: Any, place: str) -> Any:
     if qualified_name(type(value)) == "numpy.ndarray":
         if value.dtype.hasobject:
             raise Unkeyable(f"{place} is an array of objects")
-        return ["array", value]
+        return ("array", value)
     if hasattr(value, "tobytes") and hasattr(value, "dtype") and not value.shape:
-        return ["numpy", type(value).__name__, value.tobytes()]
+        return ("numpy", type(value).__name__, value.tobytes())
     raise Unkeyable(f"{place} is a {qualified_name(type(value))}, which has no canonical form")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import collections
+import datetime
+import enum
 import functools
 import operator
 import random
 import re
 import threading
+import zoneinfo
 from collections.abc import Iterator
 from typing import Annotated, Any
 
+import httpx
 import pytest
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessageChunk, ToolMessage
@@ -19,7 +23,7 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig, RunnableParallel
 from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, tool
 from langchain_core.vectorstores import InMemoryVectorStore
-from pydantic import BaseModel
+from pydantic import BaseModel, PrivateAttr, SecretStr
 
 import clew
 from clew.replay.identity import identity
@@ -255,3 +259,178 @@ def test_no_credential_is_kept_in_an_answer(caching: Caching, tmp_path: Any, ans
     stored = b"".join(path.read_bytes() for path in tracer.folder.path.rglob("catalog.sqlite*"))
     assert b"hunter2" not in stored
     assert b"sk-proj-aB3" not in stored
+
+
+# -- how it is reached
+
+
+class Reached(Counted):
+    """A model whose server only its client knows, as where a package reads OPENAI_BASE_URL."""
+
+    client: Any = None
+    _session: Any = PrivateAttr(default=None)
+
+    @functools.cached_property
+    def _lazy(self) -> httpx.Client:
+        return httpx.Client(base_url=self.base_url)
+
+
+def two(name: str) -> list[httpx.Client]:
+    """Two clients that differ in where they lead, or in what they send along."""
+    if name == "transport":
+        hear = [httpx.MockTransport(functools.partial(httpx.Response, status)) for status in (200, 201)]
+        return [httpx.Client(transport=one) for one in hear]
+    if name == "mount":
+        return [httpx.Client(mounts={f"https://{host}": httpx.MockTransport(print)}) for host in "ab"]
+    given: dict[str, list[Any]] = {
+        "base_url": ["https://one.example", "https://two.example"],
+        "params": [{"api-version": "1"}, {"api-version": "2"}],
+        "headers": [{"anthropic-beta": "a"}, {"anthropic-beta": "b"}],
+    }
+    return [httpx.Client(**{name: one}) for one in given[name]]
+
+
+@pytest.mark.parametrize("name", ["base_url", "params", "headers", "transport", "mount"])
+def test_a_client_counts_by_where_it_leads(caching: Caching, name: str) -> None:
+    """DSPy and LiteLLM once more (two servers, one key), where no field of the model says which."""
+    clients = two(name)
+    with caching():
+        for client in (*clients, *clients):
+            model = Reached(client=client)
+            model._session = httpx.AsyncClient(headers={"x-request-id": str(id(model))})
+            model.invoke("hello")
+    assert LIVE == {"llm": 2}
+
+
+def test_a_client_that_is_made_when_it_is_needed_changes_nothing(caching: Caching) -> None:
+    model = Reached(base_url="https://one.example/")
+    with caching():
+        model.invoke("hello")
+        assert model._lazy.base_url.host == "one.example"
+        model.invoke("hello")
+        assert LIVE == {"llm": 1}
+        model.__dict__["_lazy"] = httpx.Client(base_url="https://two.example")
+        model.invoke("hello")
+    assert LIVE == {"llm": 2}
+
+
+# -- what the program reads itself
+
+
+class Named(Counted):
+    """Makes its answer of fields that say nothing elsewhere."""
+
+    def _answer(self, messages: list[Any]) -> Any:
+        said = f"{live('named')}: {self.name} {persona(self)}"
+        return super()._answer(messages).model_copy(update={"content": said})
+
+
+def persona(model: Any) -> str:
+    return str((model.metadata or {}).get("persona"))
+
+
+def test_a_field_that_the_programs_own_model_reads_counts(caching: Caching) -> None:
+    with caching():
+        answers = [Named(name=name).invoke("hello").text for name in ("a", "b", "a")]
+        assert answers == ["1: a None", "2: b None", "1: a None"]
+        answers = [Named(metadata={"persona": who}).invoke("hello").text for who in ("a", "b")]
+        assert answers == ["3: None a", "4: None b"]
+        Named(tags=["x"]).invoke("hello", timeout=3)
+        Named(tags=["y"]).invoke("hello", timeout=4)
+    assert LIVE["named"] == 5
+
+
+def test_an_option_that_the_programs_own_model_reads_counts(caching: Caching) -> None:
+    class Patient(Counted):
+        def _generate(self, messages: list[Any], stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
+            live(f"timeout {kwargs.get('timeout')}")
+            return super()._generate(messages)
+
+    with caching():
+        for timeout in (1, 2, 1):
+            Patient().invoke("hello", timeout=timeout)
+    assert LIVE == {"timeout 1": 1, "timeout 2": 1, "llm": 2}
+
+
+class Tenant(BaseTool):
+    name: str = "tenant"
+    description: str = "Whose?"
+
+    def _run(self, x: int) -> str:
+        return str((self.metadata or {}).get("tenant"))
+
+
+class Library(BaseRetriever):
+    def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+        return [Document(str((self.metadata or {}).get("tenant")))]
+
+
+def test_metadata_that_a_tool_or_retriever_reads_counts(caching: Caching) -> None:
+    with caching(clew.Cache(retriever=True, tools={"tenant": "pure"})):
+        assert [Tenant(metadata={"tenant": who}).invoke({"x": 1}) for who in "ab"] == ["a", "b"]
+        assert [Library(metadata={"tenant": who}).invoke("x")[0].page_content for who in "ab"] == ["a", "b"]
+
+
+# -- secrets
+
+
+def test_who_asks_counts_where_a_secret_is_an_argument(caching: Caching) -> None:
+    """The mail of one was served to the other."""
+
+    @clew.cached
+    def inbox(token: SecretStr) -> str:
+        return f"mail number {len(token.get_secret_value())}"
+
+    with caching():
+        assert [inbox(SecretStr("x" * size)) for size in (8, 9, 8)] == [
+            "mail number 8",
+            "mail number 9",
+            "mail number 8",
+        ]
+
+
+def test_another_key_to_the_same_model_is_the_same_request(caching: Caching) -> None:
+    class Keyed(Counted):
+        api_key: SecretStr = SecretStr("")
+
+    with caching():
+        assert {Keyed(api_key=SecretStr(one)).invoke("hello").text for one in ("a", "b")} == {"answer 1 to hello"}
+
+
+# -- forms
+
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (bytearray(b"x"), ["bytearray", b"x"]),
+        (datetime.UTC, ("timezone", "datetime.timezone.utc")),
+        ({SecretStr("a"): 1, SecretStr("b"): 2}, {SecretStr("a"): 2, SecretStr("b"): 1}),
+        ({Colour.RED: 1, Colour.BLUE: 2}, {Colour.RED: 2, Colour.BLUE: 1}),
+        ({Colour.RED}, {Colour.BLUE}),
+        ({Colour.RED}, frozenset((Colour.RED,))),
+        (
+            datetime.datetime(2026, 1, 1, tzinfo=zoneinfo.ZoneInfo("UTC")),
+            datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_told_otherwise_is_told_apart(one: Any, other: Any) -> None:
+    assert form(one) is not None
+    assert form(one) != form(other)
+
+
+def test_data_that_is_nested_as_deeply_as_schemas_are_has_a_form() -> None:
+    nested: Any = "leaf"
+    for _ in range(40):
+        nested = {"properties": nested}
+    assert form(nested) is not None
+    for _ in range(40):
+        nested = {"properties": nested}
+    assert form(nested) is None

@@ -9,8 +9,9 @@ import functools
 from typing import Any
 
 from clew.integrations.langchain.attachment import is_service
+from clew.integrations.langchain.client import destinations
 from clew.integrations.langchain.space import fields_of
-from clew.replay.identity import identity
+from clew.replay.identity import identity, is_hidden
 from clew.replay.recording.loose import loose
 from clew.replay.value_exchange import ValueExchange
 from clew.store.digest import Domain, raw_digest
@@ -32,9 +33,10 @@ class EmbeddingModel:
     @functools.cached_property
     def digest(self) -> bytes:
         """What the model is. Raises Unkeyable."""
-        reaching = [name for name, value in fields_of(self.embeddings).items() if is_service(value)]
+        model, fields = self.embeddings, fields_of(self.embeddings)
+        reaching = [name for name, value in fields.items() if is_service(value) or is_hidden(value)]
         try:
-            about = [identity(self.embeddings, without=reaching), identity(self.more)]
+            about = [identity(model, without=reaching), destinations(model, fields, reaching), identity(self.more)]
             return raw_digest(Domain.VALUE, encode_key(about, Batch(init.current().gate)))
         except EncodingError as error:
             raise Unkeyable(str(error)) from error

@@ -179,7 +179,7 @@ def _described(
     if around is None and seam.acting() is None:
         return None
     asked, stop, options = _asked(self, args, kwargs)
-    request = _request(self, stop, options)
+    request = _request(self, stop, {name: value for name, value in options.items() if value is not None})
     completion = {"gen_ai.operation.name": "text_completion"} if isinstance(self, BaseLLM) else {}
     return Call(
         KIND,
@@ -205,13 +205,11 @@ def _asked(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[li
 
 
 def _content(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Any, dict[str, Any]]:
-    content: Any = args[0] if args else kwargs.get("messages", kwargs.get("prompts", kwargs.get("prompt")))
+    """What is asked, the stop words, and all other options: beside what is asked, one may be called `prompt`, too."""
+    named = None if args else next(name for name in ("messages", "prompts", "prompt") if name in kwargs)
+    content: Any = args[0] if named is None else kwargs[named]
     stop = args[1] if len(args) > 1 else kwargs.get("stop")
-    options = {
-        name: value
-        for name, value in kwargs.items()
-        if name not in ("messages", "prompts", "prompt", "stop", "run_manager") and value is not None
-    }
+    options = {name: value for name, value in kwargs.items() if name not in (named, "stop", "run_manager")}
     return [content] if isinstance(content, str) else list(content), stop, options
 
 
@@ -221,9 +219,7 @@ def _exchange(self: Any, operation: str, args: tuple[Any, ...], kwargs: dict[str
 
     if operation == "events":
         return None
-    content, stop, _ = _content(args, kwargs)
-    asked = ("messages", "prompts", "prompt", "stop", "run_manager")
-    return ModelExchange(self, content, stop, {name: value for name, value in kwargs.items() if name not in asked})
+    return ModelExchange(self, *_content(args, kwargs))
 
 
 def _request(self: Any, stop: Any, options: dict[str, Any]) -> inference.Request:

@@ -16,7 +16,9 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult, Generation, 
 
 from clew.integrations.langchain.answer import own
 from clew.integrations.langchain.attachment import is_service
-from clew.replay.identity import identity
+from clew.integrations.langchain.client import destinations
+from clew.integrations.langchain.transport import unread
+from clew.replay.identity import identity, is_hidden
 from clew.replay.key import Listed
 from clew.replay.recording.loose import register_form
 from clew.store.encoding import qualified_name
@@ -39,6 +41,7 @@ _TRANSPORT = frozenset((
     "custom_get_token_ids", "disable_streaming", "streaming", "stream_usage", "stream_options", "stream_chunk_timeout",
     "timeout", "request_timeout", "default_request_timeout", "max_retries", "retries", "proxy", "proxies",
     "openai_proxy", "http_socket_options", "_serialized", "_lc_kwargs",
+    "_client_params",  # those of ChatAnthropic's clients, made of its fields
 ))  # fmt: skip
 _TRANSPORT_OPTIONS = frozenset((
     "stream", "stream_options", "stream_usage", "timeout", "request_timeout", "max_retries", "callbacks",
@@ -66,14 +69,18 @@ class ModelExchange:
     def parts(self) -> dict[str, Any]:
         if any(count not in (None, 1) for count in (self._options.get("n"), getattr(self._instance, "n", None))):
             raise Unkeyable("several answers at once, of which a stream has but one")
-        options = {name: value for name, value in self._options.items() if name not in _TRANSPORT_OPTIONS}
+        transport = unread(_TRANSPORT_OPTIONS, type(self._instance))
+        options = {name: value for name, value in self._options.items() if name not in transport}
+        fields = _fields(self._instance)
+        reaching = _reaching(fields, type(self._instance))
         renamed: dict[str, str] = {}
         if self._completes:
             asked: Any = identity(list(self._content))
         else:
             asked = Listed([_asked(message, renamed) for message in self._content])
         return {
-            "model": identity(self._instance, without=_reaching(self._instance)),
+            "model": identity(self._instance, without=reaching),
+            "reached": destinations(self._instance, fields, reaching),
             "parameters": identity(dict(self._instance._identifying_params)),
             "stop": identity(self._stop),
             "options": identity(options),
@@ -172,10 +179,14 @@ def _asked(message: Any, renamed: dict[str, str]) -> dict[str, Any]:
     return told
 
 
-def _reaching(model: Any) -> set[str]:
-    """Fields that say how the model is reached or traced, and clients."""
-    fields = {**model.__dict__, **(getattr(model, "__pydantic_private__", None) or {})}
-    return {name for name, value in fields.items() if name in _TRANSPORT or is_service(value)}
+def _fields(model: Any) -> dict[str, Any]:
+    return {**model.__dict__, **(getattr(model, "__pydantic_private__", None) or {})}
+
+
+def _reaching(fields: dict[str, Any], cls: type) -> set[str]:
+    """Fields that say how the model is reached or traced, clients, and what the caller is known by."""
+    transport = unread(_TRANSPORT, cls)
+    return {name for name, value in fields.items() if name in transport or is_service(value) or is_hidden(value)}
 
 
 def _block(block: Any, name: Any) -> Any:

@@ -6,11 +6,12 @@ from typing import Any
 
 from clew.integrations.langchain import answer as _answer  # noqa: F401 - LangChain's classes become answers
 from clew.integrations.langchain.index import store_of
+from clew.integrations.langchain.transport import unread
 from clew.replay.identity import identity
 from clew.replay.value_exchange import ValueExchange
 from clew.store.errors import Unkeyable
 
-_TRACED = ("callbacks", "tags", "metadata", "name", "vectorstore")
+_TRACED = ("callbacks", "tags", "metadata", "name")
 _CONTENT = ("store", "index", "docstore", "index_to_docstore_id")
 
 
@@ -25,8 +26,9 @@ class RetrieverExchange(ValueExchange):
 
     def parts(self) -> dict[str, Any]:
         store = getattr(self._retriever, "vectorstore", None)
+        traced = unread(_TRACED, type(self._retriever))
         return {
-            "retriever": identity(self._retriever, without=_TRACED if store is not None else _TRACED[:-1]),
+            "retriever": identity(self._retriever, without=[*traced, "vectorstore"] if store is not None else traced),
             "store": None if store is None else _state(store),
             "query": identity(self._query),
             "more": identity(self._more),

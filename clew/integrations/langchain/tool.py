@@ -18,7 +18,6 @@ from clew.tracer.boundary import Call
 from clew.tracer.capture import Given
 
 KIND = "tool"
-_LANGCHAIN = frozenset(("run_manager", "callbacks", "config"))
 
 
 def families() -> list[Family]:
@@ -86,7 +85,7 @@ def _call(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | No
 
 
 def _described(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any], run_id: Any) -> Call:
-    given = {name: value for name, value in kwargs.items() if name not in _LANGCHAIN and name != _config_name(self)}
+    given = {name: value for name, value in kwargs.items() if name not in ("run_manager", _config_name(self))}
     injected = _injected(self, given)
     arguments: Any = {name: value for name, value in given.items() if name not in injected}
     if args:
@@ -170,5 +169,5 @@ def _config_name(self: Any) -> str | None:
     known = _configs.of(self)
     if not known:
         find = getattr(tools, "_get_runnable_config_param", None)
-        known.append(find(self._run) if find is not None else None)
+        known.append(find(self._run) if find is not None else "config")
     return known[0]

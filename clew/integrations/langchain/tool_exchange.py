@@ -7,6 +7,7 @@ from typing import Any
 from langchain_core.messages import ToolMessage
 
 from clew.integrations.langchain import answer as _answer  # noqa: F401 - LangChain's classes become answers
+from clew.integrations.langchain.transport import unread
 from clew.replay.answer import pack, texts
 from clew.replay.effect import effect_of
 from clew.replay.identity import identity
@@ -40,7 +41,8 @@ class ToolExchange(ValueExchange):
             raise Unkeyable("the tool was given the run's configuration, and may depend on all of it")
         told = effect_of(self._tool)
         version = told.version if told is not None else None
-        without = _MADE if version is None else (*_MADE, "func", "coroutine")
+        made = unread(_MADE, type(self._tool))
+        without = made if version is None else (*made, "func", "coroutine")
         return {
             "tool": [identity(self._tool, without=without), version],
             "arguments": identity(self._arguments),

@@ -31,7 +31,7 @@ _ITERATED: tuple[Any, ...] = (list, tuple, set, frozenset)
 _PLAIN: tuple[Any, ...] = (int, float, complex, str, bytes)
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
 _OPEN = frozenset(
-    ("abc", "dataclasses", "enum", "functools", "types", "typing")
+    ("abc", "dataclasses", "enum", "functools", "inspect", "types", "typing")
 )  # their objects are what a class was made from
 
 

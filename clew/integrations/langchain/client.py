@@ -1,0 +1,94 @@
+"""Clients that a model holds: how a provider is reached is no part of a request, but *which* is.
+
+A model's fields mostly name its server. But a client can be given one by itself: as an argument, or by an environment
+variable that the client's own package reads. So of a client counts where it leads, and what it adds to each request.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Collection
+from typing import Any
+
+from clew.integrations.langchain.attachment import is_service
+from clew.replay.identity import identity
+
+_INNER = ("_client", "client", "_api_client", "_client_wrapper", "_http_options", "meta", "_raw_client")
+_ADDRESSES = (
+    "base_url",
+    "_base_url",
+    "endpoint_url",
+    "_endpoint_url",
+    "api_endpoint",
+    "_api_endpoint",
+    "host",
+    "_host",
+)
+_ADDED = ("_params", "_custom_query", "_custom_headers", "_headers")
+_TRANSPORT_HEADERS = frozenset((
+    "accept", "accept-encoding", "accept-language", "authorization", "connection", "content-length", "content-type",
+    "cookie", "host", "user-agent", "x-api-key", "api-key", "x-goog-api-key", "x-goog-api-client", "x-request-id",
+    "traceparent", "tracestate", "baggage",
+))  # fmt: skip
+_DEPTH = 4
+
+
+def destinations(owner: object, fields: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Where the clients among an object's fields lead, by name. Raises Unkeyable for one whose requests are answered by
+    something that has no canonical form.
+
+    A client that is made when it is first needed must say the same before and after: of it counts only what no field
+    of its owner says.
+    """
+    found = {}
+    for name in sorted(names):
+        if is_service(fields[name]):
+            lazy = isinstance(inspect.getattr_static(type(owner), name, None), functools.cached_property)
+            if told := _leads(fields[name], 0, _said(fields) if lazy else frozenset()):
+                found[name] = told
+    return found
+
+
+def _said(fields: dict[str, Any]) -> frozenset[str]:
+    inner = [part for value in fields.values() if type(value) is dict for part in value.values()]
+    return frozenset(value.rstrip("/") for value in [*fields.values(), *inner] if isinstance(value, str))
+
+
+def _leads(client: Any, depth: int, said: Collection[str]) -> dict[str, Any]:
+    held = getattr(client, "__dict__", None) or {}
+    found: dict[str, Any] = {name: str(held[name]) for name in _ADDRESSES if _is_address(held.get(name))}
+    found = {name: address for name, address in found.items() if address.rstrip("/") not in said}
+    for name in _ADDED:
+        if added := {key: value for key, value in _added(held.get(name)).items() if value not in said}:
+            found[name] = added
+    found.update(_transports(held) if type(client).__module__.partition(".")[0] in ("httpx", "httpx2") else ())
+    for name in _INNER:
+        if depth < _DEPTH and name in held and (told := _leads(held[name], depth + 1, said)):
+            found[name] = told
+    return found
+
+
+def _is_address(value: Any) -> bool:
+    return isinstance(value, str) or type(value).__qualname__ == "URL"
+
+
+def _added(values: Any) -> dict[str, str]:
+    """What a client adds to each request, less what only transports it. Headers may hold anything, so texts only."""
+    if not hasattr(values, "items"):
+        return {}
+    return {
+        str(name).lower(): str(value)
+        for name, value in values.items()
+        if isinstance(value, str) and str(name).lower() not in _TRANSPORT_HEADERS and not str(name).startswith("X-St")
+    }
+
+
+def _transports(held: dict[str, Any]) -> dict[str, Any]:
+    """Transports that are not httpx's own way to the network: they may answer themselves."""
+    mounts = {f"mount {getattr(key, 'pattern', key)}": one for key, one in (held.get("_mounts") or {}).items()}
+    return {
+        name: identity(one)
+        for name, one in {"transport": held.get("_transport"), **mounts}.items()
+        if one is not None and type(one).__name__ not in ("HTTPTransport", "AsyncHTTPTransport")
+    }

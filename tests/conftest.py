@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from opentelemetry import trace
 
@@ -14,6 +15,9 @@ from clew.lineage.reader import Reader
 from clew.store.folder import Folder, writing_to
 from clew.tracer.init import Tracer
 
+hypothesis.settings.register_profile("clew", deadline=None)  # machines are noisy
+hypothesis.settings.load_profile("clew")
+
 
 @pytest.fixture
 def clean_tracing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
@@ -21,7 +25,7 @@ def clean_tracing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
     clew.shutdown()
     before = trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE._done
     trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE._done = None, False
-    for name in ("CLEW_STORE", "CLEW_DISABLED", "CLEW_CATALOG"):
+    for name in ("CLEW_STORE", "CLEW_DISABLED", "CLEW_CATALOG", "CLEW_CACHE", "CLEW_RECORD", "CLEW_REPLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     yield

@@ -36,7 +36,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 def capture() -> Entry:
     """The entry of this process. Reads; never raises."""
     main = sys.modules.get("__main__")
-    kind, path, module = _kind(main, spawned="__mp_main__" in sys.modules)
+    kind, path, module = _kind(main, spawned=_is_spawned(main))
     return Entry(
         kind=kind,
         path=_absolute(path) if path else None,
@@ -53,6 +53,12 @@ def capture() -> Entry:
         prefix=_printable(sys.prefix),
         base_prefix=_printable(sys.base_prefix),
     )
+
+
+def _is_spawned(main: ModuleType | None) -> bool:
+    """Whether multiprocessing spawned this process. Importing it gives the main module of any program a second name."""
+    other = sys.modules.get("__mp_main__")
+    return other is not None and (other is not main or main.__name__ == "__mp_main__")
 
 
 def _kind(main: ModuleType | None, *, spawned: bool) -> tuple[Kind, str | None, str | None]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from clew.lineage.index import Indexer
 from clew.lineage.rebuild import rebuild
-from clew.store import catalog, eviction, segment
+from clew.store import catalog, eviction, gc, segment
 from clew.store.action import Actions
 from clew.store.digest import Domain, raw_digest
 from clew.store.eviction import Bound, Entry, chosen, entries
@@ -360,3 +360,25 @@ def test_a_collection_that_stops_before_its_files_go_leaves_a_whole_store(
     assert collect(bed.store, time.time_ns(), catch_up=bed.index).carried == 1
     assert (bed.served("a"), bed.served("b")) == (b"a", None)
     assert first not in segment.stems(bed.store.folder.log)
+
+
+def test_a_collection_that_stops_before_its_rows_go_leaves_a_whole_store(
+    bed: Bed, catalog_url: str | None, monkeypatch: Any
+) -> None:
+    if catalog_url is not None:
+        monkeypatch.setenv("CLEW_CATALOG", catalog_url)
+    bed.performed("a")
+    bed.performed("b")
+    bed.log.close()
+    other = Bed(bed.store)
+    other.performed("c")  # of a process that lives on
+    bed.hit("a", when_ns=time.time_ns() + DAY_NS)
+    with monkeypatch.context() as broken:
+        broken.setattr(gc, "_remove", lambda *args: (_ for _ in ()).throw(OSError("killed")))
+        with pytest.raises(OSError, match="killed"):
+            collect(bed.store, time.time_ns(), catch_up=bed.index)
+    served = {name: bed.served(name) for name in "abc"}
+    assert served == {"a": b"a", "b": b"b", "c": b"c"}
+    other.log.close()
+    rebuild(bed.store.folder)
+    assert {name: bed.served(name) for name in "abc"} == served

@@ -192,6 +192,7 @@ def test_what_is_evicted_stays_away_after_a_rebuild(
     second.with_name(name).rename(second.with_name("0" + name))  # the eviction is met before what it is of
     rebuild(bed.store.folder)
     assert (bed.served("a"), bed.served("b")) == (None, b"b")
+    assert bed.fields() == {key_of("b")}
 
 
 def test_an_eviction_is_of_what_was_there_and_not_of_what_came_meanwhile(bed: Bed) -> None:

@@ -235,6 +235,12 @@ def entry(number: int, size: int, density: float, expired: bool) -> Entry:
     )
 
 
+def test_what_has_expired_makes_room_first_where_it_need_not_go_anyhow() -> None:
+    worth, dead = entry(1, 100, 0.1, False), entry(2, 100, 9.0, True)
+    assert chosen([worth, dead], NOW_NS, max_bytes=100, expired=False) == [dead]
+    assert chosen([worth, dead], NOW_NS, max_bytes=200, expired=False) == []
+
+
 some = st.lists(st.tuples(st.integers(1, 1_000), st.floats(0, 10), st.booleans()), max_size=30)
 
 

@@ -20,7 +20,13 @@ from clew.store.digest import VALUE, raw_digest
 from clew.store.encoding import encode_key
 from clew.store.errors import ClewError
 
-MODEL_FIELDS = ("model", "parameters", "stop", "options")  # of which a span records one thing: the model's slot
+MODEL_FIELDS = (
+    "model",
+    "reached",
+    "parameters",
+    "stop",
+    "options",
+)  # of which a span records one thing: the model's slot
 _LINE_CHARS = 100  # a longer line is shown sentence by sentence
 _SHORT_CHARS = 200  # a value up to this stands on one line with the one that it was
 _MOST_LINES = 400

@@ -76,7 +76,7 @@ def test_a_changed_message_is_shown_as_a_diff(caching: Caching) -> None:
         " [user]",
     ]
     assert found.nearest is not None
-    assert found.nearest.equal == ["model", "parameters", "stop", "options"]
+    assert found.nearest.equal == ["model", "reached", "parameters", "stop", "options"]
     assert "  differs: messages\n    message 0 differs\n" in str(found)
 
 
@@ -249,7 +249,7 @@ def test_a_key_tells_what_it_is_made_of_by_any_prefix(caching: Caching) -> None:
         for prefix in (key, key[:12], f"b3:{key[:8]}".upper().replace("B3:", "b3:")):
             found = explained(tracer, prefix)
             assert (found.outcome, found.key) == ("stored", key)
-    assert list(found.fields) == ["model", "parameters", "stop", "options", "messages"]
+    assert list(found.fields) == ["model", "reached", "parameters", "stop", "options", "messages"]
     assert found.performed is not None
     assert found.performed["span_id"] == span.span_id
 
@@ -320,7 +320,7 @@ def test_an_answer_that_was_evicted_is_told_from_the_log(caching: Caching) -> No
     found = explained(tracer, first.attributes["clew.cache.key"])
     assert found.outcome == "gone"
     assert "evicted" in found.reason
-    assert set(found.fields) == {"model", "parameters", "stop", "options", "messages"}
+    assert set(found.fields) == {"model", "reached", "parameters", "stop", "options", "messages"}
 
 
 def test_a_batch_tells_how_many_were_served_and_which_were_not(caching: Caching) -> None:

@@ -1,4 +1,4 @@
-"""`clew cache stats`: hits and misses by kind and model, and what hits saved."""
+"""`clew cache`: what was answered from the cache and what that saved; why a call was, or was not."""
 
 from __future__ import annotations
 
@@ -47,6 +47,28 @@ def stats(
         write(_table(found))
     else:
         write("nothing asked the cache yet; clew.init(cache=True) switches it on")
+
+
+@app.command()
+def explain(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY|SPAN", help="A key of the cache, or a span (any unique prefix).", show_default=False
+        ),
+    ],
+    as_json: AsJson = False,
+    store: StorePath = None,
+) -> None:
+    """Why a call was, or was not, answered from the cache: what its key was made of, and what tells it from the nearest."""
+    from clew.replay.explain import explain as explained
+
+    with reader(store) as opened:
+        found = explained(opened, what)
+    if as_json:
+        write_json(found.to_dict())
+    else:
+        write(str(found))
 
 
 def _plain(one: Stats) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from clew.store.record import (
     Answer,
     Artifact,
     Derivation,
+    Evicted,
     Lost,
     RecordType,
     Ref,
@@ -189,6 +190,8 @@ class Indexer(Runs):
                     action.insert(self._connection, [(entry, stem, frame.offset)], fields=True)
                 case Answer():
                     answers.insert(self._connection, number, frame.offset, entry)
+                case Evicted():
+                    action.evicted(self._connection, entry, stem, frame.offset)
                 case Ref():
                     self._ref(entry)
                 case Lost():

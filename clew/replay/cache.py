@@ -25,6 +25,7 @@ from clew.store import blob
 from clew.store.action import Actions
 from clew.store.digest import Domain
 from clew.store.errors import ClewError, Unkeyable, Unstorable
+from clew.store.eviction import Bound
 from clew.store.log import framed
 from clew.store.record import Action
 from clew.tracer.boundary import MISSING, Call
@@ -81,6 +82,7 @@ class CachePolicy:
         self._flights = Flights(tracer.folder.lock / "flight", fault=self._alone)
         self._opened: tuple[int, Actions] | None = None  # by which process
         self._told: set[tuple[str, str]] = set()
+        self._bound = Bound(said.bound_bytes) if said is not None and said.bound_bytes is not None else None
 
     # -- boundary.Policy
 
@@ -379,11 +381,15 @@ class CachePolicy:
         log = self.tracer.log
         if len(data) > blob.FILE_BYTES:
             batch = Batch(self.tracer.gate)
-            entry = msgspec.structs.replace(entry, answer=b"", blob=bytes(batch.data(Domain.BYTES, data)))
+            name = bytes(batch.data(Domain.BYTES, data))
+            entry = msgspec.structs.replace(entry, answer=b"", blob=name, blob_bytes=len(data))
             batch.commit()
         offset = log.append([framed(entry)])
         if offset >= 0 and log.stem is not None:
             self.actions.publish([(entry, log.stem.name, offset)])
+        if self._bound is not None:
+            with self.tracer.faults.guard("cache eviction"):
+                self._bound.added(self.actions, log, len(data), now)
 
 
 def _saved(entries: list[Action]) -> dict[str, Any]:

@@ -44,9 +44,14 @@ def key_of(gate: Gate, kind: str, exchange: Exchange, parts: dict[str, Any], occ
             fields[name] = _list(value, sink) if type(value) is Listed else raw_digest(VALUE, encode_key(value, sink))
         except EncodingError as error:
             raise Unkeyable(f"{name}: {error}") from error
-    request = digest(Domain.ACTION, _pack([_VERSION, kind, exchange.operation, fields]))
+    request = request_of(kind, exchange.operation, fields)
     made = digest(Domain.ACTION, _pack([_VERSION, request, *occurrence])) if exchange.sampled else request
     return Key(made, request, fields)
+
+
+def request_of(kind: str, operation: str, fields: dict[str, bytes]) -> Digest:
+    """What is asked, as one digest: the key of a call that is not sampled."""
+    return digest(Domain.ACTION, _pack([_VERSION, kind, operation, fields]))
 
 
 class Listed(list[Any]):

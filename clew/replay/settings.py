@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from clew.replay.effect import Effect, declared, seconds
 from clew.tracer import init
 
 KINDS = ("llm", "tool", "retriever", "embedding", "function")
+_UNIT_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -24,7 +26,8 @@ class Cache:
     FAISS) each document counts, at each call; of any other, what it holds cannot be seen, and it is asked.
     `tools` says by name what a tool does that does not say it itself (`clew.effect`): `{"search": "pure"}`,
     `{"weather": ("read", "10m")}`. A tool of which nothing is said is never cached. `ttl` bounds the age of every
-    answer ("30d", or seconds).
+    answer ("30d", or seconds). `max_bytes` bounds all answers of the store together ("2GB", or bytes): past it, those
+    that save least for their size are evicted until a tenth is free.
     """
 
     llm: bool = True
@@ -34,10 +37,13 @@ class Cache:
     function: bool = True  # those that say `clew.cached`
     tools: Mapping[str, Any] = dataclasses.field(default_factory=lambda: _NOTHING)
     ttl: str | float | None = None
+    max_bytes: str | int | None = None
 
     def __post_init__(self) -> None:
         if self.ttl is not None:
             seconds(self.ttl)
+        if self.max_bytes is not None:
+            size_bytes(self.max_bytes)
         for name in self.tools:
             self.effect_of(name)
 
@@ -45,6 +51,11 @@ class Cache:
     def ttl_seconds(self) -> float | None:
         """The greatest age of an answer that is served."""
         return None if self.ttl is None else seconds(self.ttl)
+
+    @property
+    def bound_bytes(self) -> int | None:
+        """The greatest size of all answers of the store."""
+        return None if self.max_bytes is None else size_bytes(self.max_bytes)
 
     def allows(self, kind: str) -> bool:
         """Whether calls of a kind may be answered from the cache."""
@@ -77,6 +88,21 @@ class Cache:
         return cls(llm, tool, retriever, embedding, function)
 
 
+def size_bytes(text: str | int) -> int:
+    """A size in bytes: a whole number, or a text with B, kB, MB, GB or TB. ValueError for anything else.
+
+    >>> size_bytes("2GB"), size_bytes("1.5 MB"), size_bytes(4096)
+    (2000000000, 1500000, 4096)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", str(text).lower())
+    if match is None or isinstance(text, (bool, float)):
+        raise ValueError(f"a size is a number of bytes or a text such as '500MB' or '2GB'; not {text!r}")
+    size = int(float(match[1]) * _UNIT_BYTES[match[2]])
+    if size < 1:
+        raise ValueError(f"a size is at least one byte, not {text!r}")
+    return size
+
+
 _changed: ContextVar[Mapping[str, Any]] = ContextVar("clew-caching", default=_NOTHING)
 
 
@@ -84,10 +110,10 @@ _changed: ContextVar[Mapping[str, Any]] = ContextVar("clew-caching", default=_NO
 def caching(enabled: bool = True, **changes: Any) -> Iterator[None]:
     """What runs inside is cached otherwise than `init` said: `with clew.caching(False)`, `with clew.caching(llm=False)`.
 
-    The fields are those of `clew.Cache`. Where `init` said nothing of a cache, `clew.caching()` switches it on, with
+    The fields are those of `clew.Cache`, without `max_bytes`, which is about the whole store. Where `init` said nothing of a cache, `clew.caching()` switches it on, with
     every kind that is not switched off.
     """
-    names = {field.name for field in dataclasses.fields(Cache)}
+    names = {field.name for field in dataclasses.fields(Cache)} - {"max_bytes"}
     if unknown := changes.keys() - names:
         raise TypeError(f"clew.caching has no {min(unknown)!r}; there are {', '.join(sorted(names))}")
     Cache(**changes)  # what makes no sense is said now

@@ -50,7 +50,7 @@ def stats(connection: Connection, prices: Prices | None = None) -> list[Stats]:
 def actions(connection: Connection) -> tuple[int, int]:
     """How many answers the store holds, and their bytes."""
     query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(catalog.action.c.size_bytes), 0))
-    count, size = connection.execute(query.select_from(catalog.action)).one()
+    count, size = connection.execute(query.where(catalog.action.c.size_bytes > 0)).one()
     return int(count), int(size)
 
 

@@ -2,7 +2,8 @@
 
 An action stands in the log of the process that performed it, like everything immutable, and is published in the catalog
 as soon as it does: the next one who asks need not wait for an indexer. Of several actions with one key the newest
-counts, whichever was indexed first.
+counts, whichever was indexed first. An eviction counts like an action that is newer by a nanosecond than the one it is
+of, and has no answer: so the one stays away whenever its log is read again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sqlalchemy.engine import Connection
 from clew.store import catalog, record
 from clew.store.catalog import bound
 from clew.store.errors import ClewError, CorruptRecord
-from clew.store.record import Action, RecordType
+from clew.store.record import Action, Evicted, RecordType
 from clew.store.segment import SegmentFile
 from clew.store.store import Store
 
@@ -66,6 +67,13 @@ class Actions:
         with self._lock:
             self._known.clear()
             self._bytes = 0
+
+    def drop(self, keys: Iterable[bytes]) -> None:
+        """These were evicted: they are not served from memory, either."""
+        with self._lock:
+            for key in keys:
+                if (known := self._known.pop(key, None)) is not None:
+                    self._bytes -= known[1]
 
     def _read(self, key: bytes) -> Action | None:
         with self.store.read() as connection:
@@ -114,8 +122,28 @@ def insert(connection: Connection, actions: Iterable[tuple[Action, str, int]], *
     found = list(actions)
     catalog.insert(connection, catalog.action, _COLUMNS, [_row(*one) for one in found], newest="when_ns")
     if fields:
-        rows = [(bound(part), bound(one.key), name) for one, _, _ in found for name, part in one.fields.items()]
+        table = catalog.action.c
+        sizes = catalog.matching(connection, (table.key, table.size_bytes), table.key, {one.key for one, _, _ in found})
+        left = {bytes(key) for key, size in sizes if size}
+        rows = [
+            (bound(part), bound(one.key), name)
+            for one, _, _ in found
+            if one.key in left
+            for name, part in one.fields.items()
+        ]
         catalog.insert(connection, catalog.action_field, ("digest", "key", "field"), rows)
+
+
+def evicted(connection: Connection, entry: Evicted, stem: str, offset: int) -> None:
+    """Rows of actions that are not served any more, in place of their own; those that were performed later stay."""
+    rows = [
+        (bound(key), "", "", "", when_ns + 1, 0, 0, 0, 0, 0, stem, offset, None) for key, when_ns in entry.keys
+    ]  # as _COLUMNS
+    catalog.insert(connection, catalog.action, _COLUMNS, rows, newest="when_ns")
+    table, field = catalog.action.c, catalog.action_field.c
+    for part in catalog.chunks([key for key, _ in entry.keys]):
+        gone = sa.select(table.key).where(table.key.in_(part), table.size_bytes == 0)
+        connection.execute(sa.delete(catalog.action_field).where(field.key.in_(gone)))
 
 
 def use_of(span: int, kind: int, attributes: Mapping[str, Any], when_ns: int) -> tuple[Any, ...] | None:
@@ -156,7 +184,7 @@ def _row(entry: Action, stem: str, offset: int) -> tuple[Any, ...]:
         "duration_ns": entry.duration_ns,
         "input_tokens": entry.input_tokens,
         "output_tokens": entry.output_tokens,
-        "size_bytes": len(encoded),
+        "size_bytes": len(encoded) + entry.blob_bytes,
         "stem": stem,
         "offset": offset,
         "record": bound(encoded) if len(encoded) <= INLINE_BYTES else None,

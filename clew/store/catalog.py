@@ -19,6 +19,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 bound = bytearray  # bytes as SQLite's driver binds them at once: of `bytes` it first asks how they want to be adapted
 _KEYS = 512  # that one statement looks up
+_CHUNK = 500  # values in a statement that is made once
 metadata = sa.MetaData()
 _id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
@@ -236,7 +237,7 @@ action = sa.Table(  # what was asked before, by key; answers that are not long s
     sa.Column("duration_ns", sa.BigInteger, nullable=False),
     sa.Column("input_tokens", sa.BigInteger, nullable=False),
     sa.Column("output_tokens", sa.BigInteger, nullable=False),
-    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),  # 0 of one that was evicted: only its key and time are left
     sa.Column("stem", sa.String(80), nullable=False),  # the segment that holds it
     sa.Column("offset", _id, nullable=False),
     sa.Column("record", sa.LargeBinary),  # None of a long one
@@ -368,6 +369,12 @@ def selecting(
     rows: Sequence[Sequence[Any]] = result.cursor.fetchall()
     result.close()
     return rows
+
+
+def chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """`values` in parts that fit in one statement."""
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
 
 
 @cache

@@ -3,11 +3,16 @@
 A process may go when it is over (its writer is dead, or all its segments are sealed), its last record is older than the
 limit, it gave no ref, and no kept run or ref needs anything of it (retention.py). What is uncertain stays. Rows go in one
 transaction; files are deleted after it, so a crash in between leaves files that the next query indexes again.
+
+Actions go with their process, save those that were asked for since the limit: they are carried over into a segment of
+the collector's own (succession.py). Of the rest, what has expired and what is past a bound is evicted (eviction.py).
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,12 +22,16 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from clew.store import backend, blob, catalog, record, segment, writer
+from clew.store.catalog import chunks
 from clew.store.digest import Digest
 from clew.store.folder import Folder
+from clew.store.log import Log
 from clew.store.record import RecordType, Segment
-from clew.store.retention import Retention, Unit, chunks
+from clew.store.retention import Retention, Unit
 from clew.store.segment import SegmentFile
 from clew.store.store import Store
+from clew.store.succession import Forgotten, Succession
+from clew.version import VERSION
 
 GONE = "gone"  # state of the newest segment's row after its file went: its number is never given again
 
@@ -45,43 +54,75 @@ class Collected:
 
 @dataclasses.dataclass
 class Collection:
-    """What gc did, or with `dry_run` would do. `files` are blobs above 1 MB that nothing names any more."""
+    """What gc did, or with `dry_run` would do. `processes` is empty where no limit of age was given; `files` are blobs
+    above 1 MB that nothing names any more; `carried` actions outlive their process; `actions` are left, of so many
+    bytes."""
 
-    before_ns: int
+    before_ns: int | None
     dry_run: bool
     processes: list[Collected]
     files: list[str]
     freed_bytes: int
+    forgotten: list[Forgotten]
+    carried: int
+    actions: int
+    actions_bytes: int
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in the JSON."""
         return dataclasses.asdict(self)
 
 
-def collect(store: Store, before_ns: int, *, catch_up: Callable[[], object], dry_run: bool = False) -> Collection:
-    """Remove what was over before `before_ns` and nothing kept needs. `catch_up` indexes every log, with the lock held."""
-    with backend.exclusive(store.engine, store.folder.lock, "index"):
+def collect(
+    store: Store,
+    before_ns: int | None,
+    *,
+    catch_up: Callable[[], object],
+    dry_run: bool = False,
+    expired: bool = False,
+    max_bytes: int | None = None,
+) -> Collection:
+    """Remove what was over before `before_ns` and nothing kept needs (None: no process); of the actions that are left,
+    those that have `expired`, and what saves least of what is past `max_bytes`. `catch_up` indexes every log, with the
+    lock held."""
+    log = Log(store.folder.log, process_id=secrets.token_bytes(16), version=VERSION)  # a file with its first record
+    with backend.exclusive(store.engine, store.folder.lock, "index"), contextlib.closing(log):
         catch_up()
         with store.read() if dry_run else store.write() as connection:
-            units = _units(connection, store.folder, before_ns)
-            retention = Retention(connection, store.folder, units)
-            retention.settle()
+            units = _units(connection, store.folder, before_ns) if before_ns is not None else []
+            retention = Retention(connection, store.folder, units) if units else None
+            if retention is not None:
+                retention.settle()
             going = [unit for unit in units if unit.keep is None]
             told = [_told(connection, store.folder, unit) for unit in units]
             stems = [stem for unit in going for stem in unit.segments.values()]
-            if going and not dry_run:
+            actions = Succession(connection, stems, before_ns or 0, time.time_ns())
+            actions.shrink(max_bytes, expired=expired)
+            if not dry_run:
+                actions.write(store.folder.log, log)
+            if going and retention is not None and not dry_run:
                 _remove(connection, store.folder, going, retention.left_behind())
             left = sa.select(catalog.segment.c.stem).where(
                 catalog.segment.c.state == GONE
             )  # by a crash of an earlier gc
             stems.extend(connection.execute(left).scalars())
-        files = _unnamed_files(store.folder, stems, before_ns)
+        files = _unnamed_files(store.folder, stems, before_ns) if before_ns is not None else []
         freed = sum(one.size_bytes for one in told if one.reason is None) + sum(_size(path) for path in files)
         if not dry_run:
             store.forget_segments()
             for path in [*_paths(store.folder, stems), *files]:
                 path.unlink(missing_ok=True)
-    return Collection(before_ns, dry_run, told, [f"b3:{path.name}" for path in files], freed)
+    return Collection(
+        before_ns,
+        dry_run,
+        told,
+        [f"b3:{path.name}" for path in files],
+        freed,
+        actions.forgotten(),
+        len(actions.carried),
+        len(actions.left),
+        sum(one.size_bytes for one in actions.left),
+    )
 
 
 def _units(connection: Connection, folder: Folder, before_ns: int) -> list[Unit]:

@@ -35,6 +35,7 @@ class RecordType(enum.IntEnum):
     ACTION = 9
     LOST = 10
     ANSWER = 11
+    EVICTED = 12
 
 
 class Segment(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -169,7 +170,14 @@ class Action(msgspec.Struct, array_like=True, frozen=True, gc=False):
     input_tokens: int = 0
     output_tokens: int = 0
     expires_ns: Nanoseconds | None = None
-    blob: bytes = b""  # digest, in the domain of bytes, of a long answer
+    blob: bytes = b""  # digest, in the domain of bytes, of a long answer,
+    blob_bytes: int = 0  # and how long that one is
+
+
+class Evicted(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Actions are not served any more: those with these keys that were performed until then. Later ones are."""
+
+    keys: list[tuple[bytes, Nanoseconds]]
 
 
 class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -218,6 +226,7 @@ TYPES: dict[RecordType, type[msgspec.Struct]] = {
     RecordType.ACTION: Action,
     RecordType.LOST: Lost,
     RecordType.ANSWER: Answer,
+    RecordType.EVICTED: Evicted,
 }
 
 encode = msgspec.msgpack.Encoder(enc_hook=bytes).encode  # the hook meets only Digest, which is bytes

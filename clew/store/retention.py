@@ -8,7 +8,7 @@ that said it, and that process whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -16,11 +16,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from clew.store import catalog, record, segment
-from clew.store.catalog import Relation, Scope
+from clew.store.catalog import Relation, Scope, chunks
 from clew.store.folder import Folder
 from clew.store.record import Artifact, Derivation, RecordType
 
-_CHUNK = 500
 _DECLARING = (RecordType.DERIVATION, RecordType.ARTIFACT, RecordType.REF)
 Fact = tuple[bytes, ...]  # (effect,) of an artifact's record, (effect, cause) of a derivation
 
@@ -215,9 +214,3 @@ class Retention:
                     more.update(self._ids(sa.select(catalog.member.c.node).where(catalog.member.c.container.in_(part))))
                 frontier = more
         return {one for one in found if one not in self._owner}
-
-
-def chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """`values` in parts that fit in one statement."""
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]

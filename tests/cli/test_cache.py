@@ -1,9 +1,11 @@
-"""`clew cache stats`: what calls asked of the cache, and what it saved them."""
+"""`clew cache` and `clew gc` of cached answers: what calls asked of the cache, why, and what is given up."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,3 +63,54 @@ def test_a_price_that_is_none_is_wrong_usage(cached: Path) -> None:
     done = clew("cache", "stats", "--price", "gpt-4o=cheap", "--store", str(cached))
     assert done.returncode == 2
     assert "no price" in done.stderr
+
+
+def spans(store: Path) -> list[dict[str, Any]]:
+    run = json.loads(clew("runs", "--all", "--json", "--store", str(store)).stdout)[0]["run_id"]
+    return list(json.loads(clew("show", run, "--json", "--store", str(store)).stdout)["spans"])
+
+
+def test_explain_tells_what_a_span_asked(cached: Path) -> None:
+    first, second, _, cut, tool = spans(cached)
+    done = clew("cache", "explain", first["span_id"], "--store", str(cached))
+    assert done.stdout.startswith(f"miss: span {first['span_id']}\nnobody had asked this before\nllm chat counted\n")
+    found = json.loads(clew("cache", "explain", second["span_id"][:8], "--json", "--store", str(cached)).stdout)
+    assert (found["schema"], found["outcome"]) == ("clew/1", "hit")
+    assert found["performed"]["span_id"] == first["span_id"]
+    assert "it ended by length" in clew("cache", "explain", cut["span_id"], "--store", str(cached)).stdout
+    assert clew("cache", "explain", tool["span_id"], "--store", str(cached)).stdout.startswith("bypass: ")
+    key = clew("cache", "explain", found["key"][:10], "--store", str(cached)).stdout
+    assert key.startswith(f"stored: key {found['key']}\n")
+
+
+def test_explain_of_nothing_is_one_line_and_an_error(cached: Path) -> None:
+    for wrong, said in (("feedfeedfeed", "no key of the cache and no span"), ("handbook", "4 hex digits")):
+        done = clew("cache", "explain", wrong, "--store", str(cached))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_gc_says_which_answers_go(cached: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(cached, store)
+    planned = clew("gc", "--cache-bytes", "1B", "--dry-run", "--store", str(store)).stdout
+    assert "would go: 1 cached answers" in planned
+    assert "would go: saves least for its bytes" in planned
+    assert clew("cache", "stats", "--store", str(store)).stdout.startswith("1 answers")
+    found = json.loads(clew("gc", "--cache-bytes", "1B", "--expired", "--json", "--store", str(store)).stdout)
+    assert [(one["kind"], one["model"], one["reason"], one["count"]) for one in found["forgotten"]] == [
+        ("llm", "counted", "evicted", 1)
+    ]
+    assert (found["processes"], found["actions"], found["actions_bytes"]) == ([], 0, 0)
+    assert clew("cache", "stats", "--store", str(store)).stdout.startswith("0 answers")
+    assert clew("doctor", "--rebuild", "--store", str(store)).returncode == 0
+    assert clew("cache", "stats", "--store", str(store)).stdout.startswith("0 answers")
+    assert "removed: 0 cached answers" in clew("gc", "--expired", "--store", str(store)).stdout
+
+
+@pytest.mark.parametrize("wrong", [[], ["--cache-bytes", "much"], ["--older-than", "soon"], ["--dry-run"]])
+def test_gc_that_is_not_told_what_may_go_is_wrong_usage(cached: Path, wrong: list[str]) -> None:
+    done = clew("gc", *wrong, "--store", str(cached))
+    assert done.returncode == 2
+    assert done.stdout == ""

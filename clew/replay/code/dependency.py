@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from clew.replay.code import schema
 from clew.replay.code import value as values
 from clew.replay.code.bytecode import Bytecode, Reference, bytecode_of
 from clew.replay.code.dynamic import (
@@ -59,6 +60,7 @@ from clew.store.errors import Unkeyable
 
 MAX_VALUES = 1 << 17
 # Of a class: what says where it stands, or is made from the rest of it.
+_OURS = "__clew_wrapped__"  # the mark of clew's own wrappers; what they wrap is followed
 _DERIVED = frozenset(
     (
         "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__",
@@ -157,6 +159,8 @@ class Dependencies:
             return self._module(value, place)
         if isinstance(value, _BUILTIN):
             return self._builtin(value, place)
+        if (said := schema.said(value)) is not None:
+            return ["said", cls.__name__, *([name, self.value(part, place.at(name))] for name, part in said)]
         if (parts := values.members(value)) is not None:
             return [cls.__name__, *(self.value(part, place.at(name)) for name, part in parts)]
         return self._object(value, place)
@@ -177,7 +181,7 @@ class Dependencies:
             self.mapping(function.__kwdefaults__ or {}, here.at("<default>")),
             [self.value(one, here.at("<default>")) for one in function.__defaults__ or ()],
             [self.value(cell_content(cell), here.at("<closure>")) for cell in function.__closure__ or ()],
-            self.mapping(function.__dict__, here),
+            self.mapping({name: one for name, one in function.__dict__.items() if name != _OURS}, here),
             self._annotations(function, here),
         ]
         if not installed:
@@ -293,7 +297,11 @@ class Dependencies:
         derived = _DERIVED | set(cls.__members__) if issubclass(cls, enum.Enum) else _DERIVED
         content = [
             [self.value(one, here) for one in (type(cls), *cls.__mro__[1:])],
-            [[key, self.value(one, here.at(key))] for key, one in cls.__dict__.items() if key not in derived],
+            [
+                [key, self.value(one, here.at(key))]
+                for key, one in cls.__dict__.items()
+                if key not in derived and not schema.is_compiled(key, one)
+            ],
         ]
         if issubclass(cls, enum.Enum):
             content += [[[key, self.value(member, here.at(key))] for key, member in cls.__members__.items()]]

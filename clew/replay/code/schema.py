@@ -1,0 +1,40 @@
+"""What pydantic makes of a class: its fields and decorators count by what the class says of them, and what pydantic
+compiles from these, by its version alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+_COMPILED = frozenset((
+    "__pydantic_validator__", "__pydantic_serializer__", "__pydantic_core_schema__", "__signature__",
+    "__pydantic_setattr_handlers__",
+))  # fmt: skip
+_OWNERS = ("pydantic", "pydantic_core")
+_FIELD = ("pydantic.fields", "FieldInfo")
+_DECORATORS = "pydantic._internal._decorators"
+# what stands in the class itself, is made of other parts, or names the class by its place in memory
+_LEFT_OUT = frozenset((
+    "_attributes_set", "_qualifiers", "_complete", "_original_assignment", "_original_annotation", "cls_ref", "func",
+    "shim", "wrapped_property",
+))  # fmt: skip
+
+
+def is_compiled(name: str, value: Any) -> bool:
+    """Whether an attribute of a class is what pydantic compiled from the others."""
+    return name in _COMPILED and type(value).__module__.partition(".")[0] in _OWNERS
+
+
+def said(value: Any) -> list[tuple[str, Any]] | None:
+    """What a field or a decorator of a class says, by name; None of anything else."""
+    cls = type(value)
+    place = (cls.__module__, cls.__qualname__)
+    if place == _FIELD:
+        names = [str(name) for name in cls.__slots__]
+    elif (place[0] == _DECORATORS and dataclasses.is_dataclass(cls)) or place == ("pydantic.fields", "ComputedFieldInfo"):
+        names = [field.name for field in dataclasses.fields(cls)]
+    elif place == ("pydantic_core._pydantic_core", "PydanticUndefinedType"):
+        names = []
+    else:
+        return None
+    return [(name, getattr(value, name)) for name in sorted(names) if name not in _LEFT_OUT and hasattr(value, name)]

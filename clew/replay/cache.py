@@ -17,6 +17,7 @@ import msgspec
 
 from clew.lineage import index
 from clew.replay.answer import pack, texts, unpack
+from clew.replay.batch import Batches, Together, saved_by
 from clew.replay.effect import Effect, effect_of
 from clew.replay.flight import Flights
 from clew.replay.key import Key, key_of
@@ -45,14 +46,6 @@ class Asked(NamedTuple):
     expires_after_ns: int | None
 
 
-class _Known(NamedTuple):
-    """What is known of a batch: answers by key, the positions of the rest, and when it was asked for."""
-
-    answers: dict[bytes, bytes]
-    missing: list[int]
-    started_ns: int
-
-
 class _Heard:
     """The chunks of a stream as they were when they came, each with the nanoseconds since the call."""
 
@@ -78,6 +71,7 @@ class CachePolicy:
     def __init__(self, tracer: Tracer, said: Cache | None) -> None:
         self.tracer = tracer
         self.said = said
+        self._batches = Batches(self)
         self._flights = Flights(tracer.folder.lock / "flight", fault=self._alone)
         self._opened: tuple[int, Actions] | None = None  # by which process
         self._told: set[tuple[str, str]] = set()
@@ -88,9 +82,8 @@ class CachePolicy:
         asked = self._ask(call)
         if asked is None:
             return perform()
-        if isinstance(asked, list):
-            known = self._known(call, asked)
-            return self._joined(asked, known, perform() if known.missing or not asked else [])
+        if isinstance(asked, Together):
+            return self._batches.call(call, asked, perform)
         made: list[Any] = []
 
         def compute() -> bytes | None:
@@ -108,9 +101,8 @@ class CachePolicy:
         asked = self._ask(call)
         if asked is None:
             return await perform()
-        if isinstance(asked, list):
-            known = self._known(call, asked)
-            return self._joined(asked, known, await perform() if known.missing or not asked else [])
+        if isinstance(asked, Together):
+            return await self._batches.call_async(call, asked, perform)
         made: list[Any] = []
 
         async def compute() -> bytes | None:
@@ -126,7 +118,7 @@ class CachePolicy:
 
     def stream(self, call: Call, perform: Callable[[], Iterator[Any]]) -> Iterator[Any]:
         asked = self._ask(call)
-        if asked is None or isinstance(asked, list):
+        if asked is None or isinstance(asked, Together):
             return perform()
 
         def compute() -> Iterator[Any]:
@@ -140,7 +132,7 @@ class CachePolicy:
 
     def stream_async(self, call: Call, perform: Callable[[], AsyncIterator[Any]]) -> AsyncIterator[Any]:
         asked = self._ask(call)
-        if asked is None or isinstance(asked, list):
+        if asked is None or isinstance(asked, Together):
             return perform()
 
         async def compute() -> AsyncIterator[Any]:
@@ -154,7 +146,7 @@ class CachePolicy:
 
     # -- what is asked
 
-    def _ask(self, call: Call) -> Asked | list[Asked] | None:
+    def _ask(self, call: Call) -> Asked | Together | None:
         if call.exchange is None or call.span is None:
             return None
         settings = here(self.said, asked_for=call.operation == "call")
@@ -166,7 +158,8 @@ class CachePolicy:
                 return None
             if hasattr(exchange, "each"):
                 call.narrow = exchange.narrowed
-                return [self._asked(call, one, Effect("pure"), settings) for one in exchange.each()]
+                each = [self._asked(call, one, Effect("pure"), settings) for one in exchange.each()]
+                return Together(exchange, each)
             effect = getattr(exchange, "effect", Effect("pure"))
             if effect.name == "never":
                 return None
@@ -203,51 +196,6 @@ class CachePolicy:
 
     def _alone(self, error: OSError) -> None:
         self.tracer.faults.add("single-flight between processes", error)
-
-    # -- several things at once
-
-    def _known(self, call: Call, asked: list[Asked]) -> _Known:
-        """What is known of a batch; the call is narrowed to the rest, each thing once."""
-        answers: dict[bytes, Any] = {}
-        saved: list[Action] = []
-        missing: dict[bytes, int] = {}
-        for position, one in enumerate(asked):
-            key = one.key.digest
-            if key not in answers and key not in missing:
-                data = self._look(one, into=saved)
-                if data is MISSING:
-                    missing[key] = position
-                else:
-                    answers[key] = data
-        hits = sum(one.key.digest in answers for one in asked)
-        assert call.span is not None
-        call.span.attributes({"clew.cache.hit": not missing, "clew.cache.hits": hits, "clew.cache.asked": len(asked)})
-        if asked:
-            call.span.attributes({"clew.cache.model": asked[0].exchange.model, **_saved(saved)})
-        if not missing:
-            call.span.facts["served"] = True
-        if missing and answers:
-            call.narrowed = call.narrow(list(missing.values()))
-        return _Known(answers, list(missing.values()), time.time_ns())
-
-    def _joined(self, asked: list[Asked], known: _Known, performed: Any) -> Any:
-        """The answers of all, in their order; where none was known, what was answered as it is."""
-        wanted = known.missing if known.answers else range(len(asked))
-        fresh: dict[bytes, Any] = {}
-        if isinstance(performed, list) and len(performed) == len(wanted):
-            for position, response in zip(wanted, performed, strict=True):
-                one = asked[position]
-                if one.key.digest not in fresh:
-                    fresh[one.key.digest] = response
-                    self._keep(one, response, None, known.started_ns, quietly=True)
-        elif known.answers:  # it answers otherwise when it is asked less: nothing is known of what was asked
-            fresh = {asked[at].key.digest: one for at, one in zip(wanted, list(performed), strict=True)}
-        if not known.answers:
-            return performed
-        return [
-            copy.copy(fresh[key]) if (key := one.key.digest) in fresh else one.exchange.load(unpack(known.answers[key]))
-            for one in asked
-        ]
 
     # -- what was answered
 
@@ -306,7 +254,7 @@ class CachePolicy:
             {"clew.cache.hit": True, "clew.cache.key": asked.key.digest.hex(), "clew.cache.model": asked.exchange.model}
         )
         if entry is not None:
-            span.attributes(_saved([entry]))
+            span.attributes(saved_by([entry]))
             if entry.span_id:
                 span.link(entry.trace_id, entry.span_id, "served_from")
 
@@ -384,12 +332,3 @@ class CachePolicy:
         offset = log.append([framed(entry)])
         if offset >= 0 and log.stem is not None:
             self.actions.publish([(entry, log.stem.name, offset)])
-
-
-def _saved(entries: list[Action]) -> dict[str, Any]:
-    """What it took to get these answers, which nobody had to get again."""
-    return {
-        "clew.cache.saved.duration_ns": sum(one.duration_ns for one in entries),
-        "clew.cache.saved.input_tokens": sum(one.input_tokens for one in entries),
-        "clew.cache.saved.output_tokens": sum(one.output_tokens for one in entries),
-    }

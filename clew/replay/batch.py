@@ -232,8 +232,9 @@ class _Turn:
 
     def _look(self, keys: Iterable[bytes]) -> list[bytes]:
         """Those of these that the cache does not know."""
-        missing = []
-        for key in list(keys):
+        keys, missing = list(keys), []
+        self._home.policy.fetch(keys)
+        for key in keys:
             data = self._home.policy._look(self._asked[self._at[key]], into=self._saved)
             if data is MISSING:
                 missing.append(key)

@@ -28,6 +28,7 @@ from clew.store.digest import Domain
 from clew.store.errors import ClewError, Unkeyable, Unstorable
 from clew.store.log import framed
 from clew.store.record import Action
+from clew.store.sharing import Sharing
 from clew.tracer.boundary import MISSING, Call
 from clew.tracer.capture import Batch
 from clew.tracer.credential import names_a_secret
@@ -203,8 +204,18 @@ class CachePolicy:
     def actions(self) -> Actions:
         """The store's actions; a forked child opens the store anew."""
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = os.getpid(), Actions(index.shared(self.tracer.folder)[0])
+            sharing = None
+            if self.said is not None and self.said.remote is not None:
+                folder = self.tracer.folder
+                sharing = Sharing(self.said.open_remote, folder.hot, folder.redaction_key(), self.tracer.faults.add)
+                self.tracer.waits.append(sharing.wait)
+            self._opened = os.getpid(), Actions(index.shared(self.tracer.folder)[0], sharing)
         return self._opened[1]
+
+    def fetch(self, keys: list[bytes]) -> None:
+        """Have answers of others at hand that are about to be looked for one by one."""
+        with self.tracer.faults.guard("cache lookup"):
+            self.actions.fetch(keys, time.time_ns())
 
     def _look(self, asked: Asked, *, into: list[Action] | None = None) -> Any:
         """The bytes of a known answer, or MISSING."""
@@ -271,7 +282,7 @@ class CachePolicy:
             if reason is None:
                 told = asked.exchange.dump(response, chunks)
                 data = pack(told)
-                reason = self._secret(data)
+                reason = self.secret(data)
             if reason is None:
                 self._publish(asked, told, data, started_ns)
                 return data
@@ -286,7 +297,7 @@ class CachePolicy:
         span.attributes({"clew.cache.refused": reason[:500]})
         return None
 
-    def _secret(self, data: bytes) -> str | None:
+    def secret(self, data: bytes) -> str | None:
         """Why an answer may not stand in the store as it is."""
         cleaner, found = self.tracer.gate.cleaner, "the answer holds a credential"
         whole = []
@@ -324,6 +335,11 @@ class CachePolicy:
             output_tokens=output_tokens,
             expires_ns=None if asked.expires_after_ns is None else now + asked.expires_after_ns,
         )
+        self.publish(entry, data)
+
+    def publish(self, entry: Action, data: bytes, *, shared: bool = True) -> None:
+        """Have this process and others find an action, of which `data` is the answer. StoreError where it cannot be
+        written."""
         log = self.tracer.log
         if len(data) > blob.FILE_BYTES:
             batch = Batch(self.tracer.gate)
@@ -332,3 +348,5 @@ class CachePolicy:
         offset = log.append([framed(entry)])
         if offset >= 0 and log.stem is not None:
             self.actions.publish([(entry, log.stem.name, offset)])
+        if shared:
+            self.actions.share(entry, data)

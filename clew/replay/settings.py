@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
 from clew.replay.effect import Effect, declared, seconds
+from clew.store.errors import RemoteUnavailable
+from clew.store.remote import Remote
 from clew.tracer import init
 
 KINDS = ("llm", "tool", "retriever", "embedding", "function")
+TOKEN = "CLEW_CACHE_TOKEN"
+_OF_THE_PROCESS = frozenset(("remote", "token", "options"))
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -25,6 +31,14 @@ class Cache:
     `tools` says by name what a tool does that does not say it itself (`clew.effect`): `{"search": "pure"}`,
     `{"weather": ("read", "10m")}`. A tool of which nothing is said is never cached. `ttl` bounds the age of every
     answer ("30d", or seconds).
+
+    `remote` is where answers are shared with other machines: "file:///folder", "s3://bucket/prefix", "gs://...",
+    "az://..." (`pip install 'clew[s3,hot-tier]'`). What is not known here is asked for there, what was answered here is
+    uploaded in the background, and `clew.flush` waits for it; a remote that does not answer costs misses. Whoever can
+    write there says what you are answered: so answers are signed with `token`, a secret of at least 16 bytes that those
+    who share them have (default: the variable CLEW_CACHE_TOKEN). Without a token only a folder will do, which no other
+    should be able to write to. `options` are further arguments of `obstore.store.from_url` (endpoint, region, ...).
+    ValueError, or MissingExtra, for a remote that cannot be used so.
     """
 
     llm: bool = True
@@ -34,8 +48,14 @@ class Cache:
     function: bool = True  # those that say `clew.cached`
     tools: Mapping[str, Any] = dataclasses.field(default_factory=lambda: _NOTHING)
     ttl: str | float | None = None
+    remote: str | None = None
+    token: str | None = dataclasses.field(default=None, repr=False)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=lambda: _NOTHING, repr=False)
 
     def __post_init__(self) -> None:
+        if self.remote is not None:
+            with contextlib.suppress(RemoteUnavailable):  # it may answer later
+                self.open_remote()
         if self.ttl is not None:
             seconds(self.ttl)
         for name in self.tools:
@@ -45,6 +65,16 @@ class Cache:
     def ttl_seconds(self) -> float | None:
         """The greatest age of an answer that is served."""
         return None if self.ttl is None else seconds(self.ttl)
+
+    def open_remote(self) -> Remote:
+        """The remote. RemoteUnavailable where it cannot be reached now, ValueError for what is none."""
+        url = str(self.remote)
+        options = dict(self.options)
+        if not url.startswith(("file:", "memory:")):  # a call waits for it: less patient than an upload could be
+            client = {"connect_timeout": timedelta(seconds=3), "timeout": timedelta(seconds=20)}
+            options["client_options"] = client | dict(options.get("client_options", {}))
+            options.setdefault("retry_config", {"max_retries": 1, "retry_timeout": timedelta(seconds=10)})
+        return Remote(url, token=self.token or os.environ.get(TOKEN) or None, options=options)
 
     def allows(self, kind: str) -> bool:
         """Whether calls of a kind may be answered from the cache."""
@@ -84,10 +114,10 @@ _changed: ContextVar[Mapping[str, Any]] = ContextVar("clew-caching", default=_NO
 def caching(enabled: bool = True, **changes: Any) -> Iterator[None]:
     """What runs inside is cached otherwise than `init` said: `with clew.caching(False)`, `with clew.caching(llm=False)`.
 
-    The fields are those of `clew.Cache`. Where `init` said nothing of a cache, `clew.caching()` switches it on, with
+    The fields are those of `clew.Cache`, but for its remote, which is the process's. Where `init` said nothing of a cache, `clew.caching()` switches it on, with
     every kind that is not switched off.
     """
-    names = {field.name for field in dataclasses.fields(Cache)}
+    names = {field.name for field in dataclasses.fields(Cache)} - _OF_THE_PROCESS
     if unknown := changes.keys() - names:
         raise TypeError(f"clew.caching has no {min(unknown)!r}; there are {', '.join(sorted(names))}")
     Cache(**changes)  # what makes no sense is said now

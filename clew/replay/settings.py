@@ -114,8 +114,8 @@ _changed: ContextVar[Mapping[str, Any]] = ContextVar("clew-caching", default=_NO
 def caching(enabled: bool = True, **changes: Any) -> Iterator[None]:
     """What runs inside is cached otherwise than `init` said: `with clew.caching(False)`, `with clew.caching(llm=False)`.
 
-    The fields are those of `clew.Cache`, but for its remote, which is the process's. Where `init` said nothing of a cache, `clew.caching()` switches it on, with
-    every kind that is not switched off.
+    The fields are those of `clew.Cache`, but for its remote, which is the process's. Where `init` said nothing of a
+    cache, `clew.caching()` switches it on, with every kind that is not switched off.
     """
     names = {field.name for field in dataclasses.fields(Cache)} - _OF_THE_PROCESS
     if unknown := changes.keys() - names:

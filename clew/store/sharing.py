@@ -5,8 +5,8 @@ here is uploaded in the background, its blob before it. What the hot tier has of
 rows of its database can be planted. Nothing here raises: a remote that does not answer is a miss and one fault, and is
 left alone for a while, twice as long each time.
 
-Who can write to the bucket can say what a call was answered. So share a `token`, by which actions are signed, or see to it
-that only those can write to it whom you would believe.
+Who can write to the bucket can say what a call was answered. So share a `token`, by which actions are signed, or see to
+it that only those can write to it whom you would believe.
 """
 
 from __future__ import annotations
@@ -256,6 +256,11 @@ class _Attempt:
 def lasts(entry: Action, now_ns: int) -> bool:
     """Whether an action may be served now."""
     return entry.expires_ns is None or entry.expires_ns > now_ns
+
+
+def is_older(entry: Action, age_ns: int | None, now_ns: int) -> bool:
+    """Whether an action is older than its reader wants, whatever its writer said; None wants any."""
+    return age_ns is not None and entry.when_ns + age_ns <= now_ns
 
 
 def _has_expired(data: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Batches: each text is embedded once, whoever asks with it, and what comes back is what the model would have answered."""
+"""Batches: each text is embedded once, whoever asks, and what comes back is what the model would have answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LangGraph's nodes: what one wrote is used again for an equal input and the same code, and everybody can see it was."""
+"""LangGraph's nodes: what one wrote is used again for an equal input and the same code, and it shows that it was."""
 
 from __future__ import annotations
 
@@ -491,6 +491,9 @@ def test_an_answer_that_is_too_old_is_not_used(caching: Caching, monkeypatch: py
         for later, answer in ((0, 1), (59, 1), (61, 2)):
             monkeypatch.setattr(time, "time_ns", lambda later=later: now() + later * 10**9)
             assert made.invoke({"question": "x"})["answer"] == f"answer {answer} to x"
+        monkeypatch.setattr(time, "time_ns", lambda: now() + 80 * 10**9)
+        shorter = graph(answering, policy=CachePolicy(key_func=clew.node_key, ttl=10))
+        assert shorter.invoke({"question": "x"})["answer"] == "answer 3 to x"
 
 
 @pytest.mark.parametrize("is_async", [False, True])

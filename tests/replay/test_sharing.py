@@ -1,4 +1,4 @@
-"""Answers that are shared: what one store's program asked, another one's is answered with, and a bad remote costs misses."""
+"""Answers that are shared: what one program asked, another one is answered with; a bad remote costs misses."""
 
 from __future__ import annotations
 
@@ -137,10 +137,19 @@ def test_two_processes_with_stores_of_their_own_compute_once(tmp_path: Path, buc
     assert run(program, tmp_path / "two", bucket.as_uri()) == [answer]
 
 
+FORKED = """
+import os
+clew.flush()
+if os.fork() == 0:
+    print(slow(4)["twice"], slow(1)["twice"], flush=True)
+else:
+    os.wait()
+"""
+
+
 def test_a_forked_child_goes_on_without_the_remote(tmp_path: Path, bucket: Path) -> None:
     program = tmp_path / "program.py"
-    after = "import os\nclew.flush()\nif os.fork() == 0:\n    print(slow(4)['twice'], slow(1)['twice'], flush=True)\nelse:\n    os.wait()\n"
-    program.write_text(PROGRAM + after)
+    program.write_text(PROGRAM + FORKED)
     said = run(program, tmp_path / "one", bucket.as_uri())
     assert said[4:] == ["computed", "8 2"]
 
@@ -191,6 +200,19 @@ def test_what_was_signed_with_another_token_is_a_miss(machine: Machine) -> None:
         Counted().invoke("hello")
     with machine("two", token="a secret of another team"):
         assert Counted().invoke("hello").text == "answer 2 to hello"
+
+
+def test_an_answer_older_than_its_reader_wants_is_a_miss_whatever_its_writer_said(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time_ns
+    with machine("one"):
+        Counted().invoke("hello")
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 61 * 10**9)
+    with machine("two", ttl=90):
+        assert Counted().invoke("hello").text == "answer 1 to hello"
+    with machine("three", ttl=60):
+        assert [Counted().invoke("hello").text for _ in range(2)] == ["answer 2 to hello"] * 2
 
 
 # -- the hot tier

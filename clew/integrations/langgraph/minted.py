@@ -1,4 +1,4 @@
-"""Ids that were minted for messages and tool calls: where they stand in a value, and the value with others in their place.
+"""Ids that were minted for messages and tool calls: where they stand in a value, and the value with others instead.
 
 Only declared fields of messages count. A text that is equal to an id somewhere else is a text.
 """

@@ -1,8 +1,8 @@
 """LangGraph's cache of nodes, kept in the store: `graph.compile(cache=clew.NodeCache())`.
 
 LangGraph asks it for the writes of tasks that have a cache policy, and hands it those of tasks that ran. It names a task
-by the name of its function and a hash of its input; to that is added here what the task really is (node_code.py), which
-is read off the loop that asks. A task that LangGraph serves fires no callback, so its span is made here.
+by the name of its function and a hash of its input; to that is added here what the task really is (node_code.py),
+which is read off the loop that asks. A task that LangGraph serves fires no callback, so its span is made here.
 
 Two that want the same node at once both run it: LangGraph asks and hands over in two calls.
 """
@@ -37,6 +37,7 @@ from clew.store.digest import Domain, digest
 from clew.store.encoding import encode_key
 from clew.store.errors import ClewError, Unkeyable, Unstorable
 from clew.store.record import Action
+from clew.store.sharing import is_older
 from clew.tracer import init
 from clew.tracer.capture import Batch, Given
 from clew.tracer.init import Tracer
@@ -60,6 +61,7 @@ class _Asked(NamedTuple):
     namespace: Namespace
     key: Key
     ids: list[str]
+    age_ns: int | None  # of an answer, at most
     parent: OpenSpan | None
     when_ns: int
 
@@ -85,8 +87,8 @@ class NodeCache(BaseCache[Any]):
     the project's code that it calls, its edges, the run's configuration and context are the same too. Ids of messages
     are those of the run that is served. What cannot be told apart (a node that is given the graph's store, state whose
     class has no canonical form) or kept (a value whose class is not registered) runs each time, and the log says why,
-    once. `versions` stand for the code of nodes, by their names. The policy's `ttl` is honoured, `clear` is remembered in
-    the store, nothing is pickled, and nothing here raises into the graph. Works where `clew.init` was called.
+    once. `versions` stand for the code of nodes, by their names. The policy's `ttl` is honoured, `clear` is remembered
+    in the store, nothing is pickled, and nothing here raises into the graph. Works where `clew.init` was called.
     Where runs are recorded for replays a node runs, so that what it asks is in the recording, and is kept; in a replay
     nothing is served or kept.
     """
@@ -126,7 +128,7 @@ class NodeCache(BaseCache[Any]):
     def clear(self, namespaces: Sequence[Namespace] | None = None) -> None:
         """Use nothing again of what was kept before now of these namespaces, or of all, in this store.
 
-        NotInitialized without `clew.init`, StoreError where the store cannot be written: the old answers then still count.
+        NotInitialized without `clew.init`, StoreError where the store cannot be written.
         """
         tracer = init.current()
         for one in [()] if namespaces is None else namespaces:
@@ -192,13 +194,20 @@ class NodeCache(BaseCache[Any]):
             self._say(tracer, task.name, str(error))
             return None
         notes[place] = {"clew.cache.hit": False, "clew.cache.key": key.digest.hex()}
-        return _Asked(task.name, step, place, full[0], key, minted(task.input), parent, time.time_ns())
+        age_ns = self._age_ns(tracer, task.cache_key.ttl)
+        return _Asked(task.name, step, place, full[0], key, minted(task.input), age_ns, parent, time.time_ns())
+
+    def _age_ns(self, tracer: Tracer, ttl: int | None) -> int | None:
+        settings = here(self._policy(tracer).said, asked_for=True)
+        limits = [one for one in (ttl, settings.ttl_seconds if settings is not None else None) if one is not None]
+        return int(min(limits) * 1e9) if limits else None
 
     def _look(self, tracer: Tracer, asked: _Asked) -> tuple[Action, list[tuple[str, Any]]] | None:
         """The writes of a task, as they are for the run that asks; None where it is to run."""
         actions = self._policy(tracer).actions
-        entry = actions.look(asked.key.digest, time.time_ns())
-        if entry is None:
+        now = time.time_ns()
+        entry = actions.look(asked.key.digest, now)
+        if entry is None or is_older(entry, asked.age_ns, now):
             return None
         marks = [actions.read(_cleared(tracer, one)) for one in ((), asked.namespace)]
         if any(mark is not None and mark.when_ns >= entry.when_ns for mark in marks):
@@ -234,8 +243,7 @@ class NodeCache(BaseCache[Any]):
             self._say(tracer, asked.name, str(error))
             return
         trace_id, span_id, run_id = _performed(asked)
-        now, settings = time.time_ns(), here(policy.said, asked_for=True)
-        limits = [one for one in (ttl, settings.ttl_seconds if settings is not None else None) if one is not None]
+        now, age_ns = time.time_ns(), self._age_ns(tracer, ttl)
         entry = Action(
             key=asked.key.digest,
             kind="node",
@@ -247,7 +255,7 @@ class NodeCache(BaseCache[Any]):
             span_id=span_id,
             run_id=run_id or tracer.process_id,
             duration_ns=now - asked.when_ns,
-            expires_ns=now + int(min(limits) * 1e9) if limits else None,
+            expires_ns=None if age_ns is None else now + age_ns,
         )
         policy.publish(entry, data)
 

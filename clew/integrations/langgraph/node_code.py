@@ -26,7 +26,7 @@ _RUNTIME = "__pregel_runtime"
 
 
 def code_told(runnable: Any, version: str | None) -> Any:
-    """What a node runs, as data that a key can be made of; with a version, that stands for its function. Raises Unkeyable."""
+    """What a node runs, as data that a key can be made of; a version stands for its function. Raises Unkeyable."""
     if isinstance(runnable, RunnableSeq):
         first, *writers = runnable.steps
     else:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from clew.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from clew.integrations import NodeCache as NodeCache
     from clew.integrations import callback as callback
     from clew.integrations import instrument as instrument
+    from clew.integrations import node_key as node_key
     from clew.lineage.diff import diff as diff
     from clew.lineage.impact import impact as impact
     from clew.lineage.reader import open_store as open  # noqa: A004, F401 - the name users type: clew.open
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Cache": "clew.replay.settings",
     "Document": "clew.tracer.document",
+    "NodeCache": "clew.integrations",
     "artifact": "clew.tracer.artifact",
     "cached": "clew.replay.cached",
     "caching": "clew.replay.settings",
@@ -52,6 +55,7 @@ _HOME = {
     "init": "clew.tracer.init",
     "instrument": "clew.integrations",
     "now": "clew.replay.ambient.clock",
+    "node_key": "clew.integrations",
     "open": "clew.lineage.reader",
     "Code": "clew.replay.playback.rerun",
     "replay": "clew.replay",

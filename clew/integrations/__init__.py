@@ -18,9 +18,23 @@ from clew.tracer import init
 if TYPE_CHECKING:
     from langchain_core.callbacks import BaseCallbackHandler
 
+    from clew.integrations.langgraph.node_cache import NodeCache as NodeCache
+    from clew.integrations.langgraph.node_key import node_key as node_key
+
 _lock = threading.RLock()
 _handler: Any = None
 _wired: set[str] = set()  # "LangChain": boundaries and contexts are in place; "everywhere": the global hook is
+
+
+_NODES = {"NodeCache": "node_cache", "node_key": "node_key"}
+
+
+def __getattr__(name: str) -> Any:
+    """What needs LangGraph; MissingExtra (an ImportError) without it."""
+    if name not in _NODES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    require("langgraph.callbacks", "langgraph")
+    return getattr(importlib.import_module(f"clew.integrations.langgraph.{_NODES[name]}"), name)
 
 
 def callback() -> BaseCallbackHandler:

@@ -93,15 +93,25 @@ class Resolver(Values):
         self._made(scope, span, record)
         for trace_id, span_id, kind in record.links:
             if kind == "served_from":
-                self._served(span, self.rows.find_span(trace_id + span_id), record.generated)
+                self._served(scope, span, self.rows.find_span(trace_id + span_id), record.generated)
 
-    def _served(self, span: SeenSpan, performed: int | None, slots: Iterable[Slot]) -> None:
-        """What a span was answered from the cache is what the span that performed the call made."""
+    def _served(self, scope: RunScope, span: SeenSpan, performed: int | None, slots: Iterable[Slot]) -> None:
+        """What a span was answered from the cache is what the span that performed the call made.
+
+        A message that was served has another id than the one that was made, and where there are several, which is which
+        is not told: each may be any of them.
+        """
         for position, slot in enumerate(slots):
             mine = self.rows.find(_output_key(span.node, slot, position))
             theirs = self.rows.find(_output_key(performed, slot, position)) if performed is not None else None
-            if mine is not None and theirs is not None:
-                self.rows.edge(mine, theirs, SAME)
+            if mine is None or theirs is None:
+                continue
+            self.rows.edge(mine, theirs, SAME)
+            items = self._members(slot) if slot.domain == CHAIN and span.kind == "node" else []
+            for domain, item in items:
+                if domain is VALUE and self._item_kind(item) == "message":
+                    relation = SAME if len(items) == 1 else Relation.COARSE
+                    self.rows.edge(self._member(scope, span, domain, item), theirs, relation)
 
     def _made(self, scope: RunScope, span: SeenSpan, record: SpanEnd) -> None:
         kind = span.kind

@@ -17,6 +17,7 @@ import msgspec
 
 from clew.lineage import index
 from clew.replay.answer import pack, texts, unpack
+from clew.replay.batch import Batches, Together, saved_by
 from clew.replay.effect import Effect, effect_of
 from clew.replay.flight import Flights
 from clew.replay.key import Key, key_of
@@ -28,6 +29,7 @@ from clew.store.errors import ClewError, Unkeyable, Unstorable
 from clew.store.eviction import Bound
 from clew.store.log import framed
 from clew.store.record import Action
+from clew.store.sharing import Sharing
 from clew.tracer.boundary import MISSING, Call
 from clew.tracer.capture import Batch
 from clew.tracer.credential import names_a_secret
@@ -44,14 +46,6 @@ class Asked(NamedTuple):
     exchange: Exchange
     key: Key
     expires_after_ns: int | None
-
-
-class _Known(NamedTuple):
-    """What is known of a batch: answers by key, the positions of the rest, and when it was asked for."""
-
-    answers: dict[bytes, bytes]
-    missing: list[int]
-    started_ns: int
 
 
 class _Heard:
@@ -79,6 +73,7 @@ class CachePolicy:
     def __init__(self, tracer: Tracer, said: Cache | None) -> None:
         self.tracer = tracer
         self.said = said
+        self._batches = Batches(self)
         self._flights = Flights(tracer.folder.lock / "flight", fault=self._alone)
         self._opened: tuple[int, Actions] | None = None  # by which process
         self._told: set[tuple[str, str]] = set()
@@ -90,9 +85,8 @@ class CachePolicy:
         asked = self._ask(call)
         if asked is None:
             return perform()
-        if isinstance(asked, list):
-            known = self._known(call, asked)
-            return self._joined(asked, known, perform() if known.missing or not asked else [])
+        if isinstance(asked, Together):
+            return self._batches.call(call, asked, perform)
         made: list[Any] = []
 
         def compute() -> bytes | None:
@@ -110,9 +104,8 @@ class CachePolicy:
         asked = self._ask(call)
         if asked is None:
             return await perform()
-        if isinstance(asked, list):
-            known = self._known(call, asked)
-            return self._joined(asked, known, await perform() if known.missing or not asked else [])
+        if isinstance(asked, Together):
+            return await self._batches.call_async(call, asked, perform)
         made: list[Any] = []
 
         async def compute() -> bytes | None:
@@ -128,7 +121,7 @@ class CachePolicy:
 
     def stream(self, call: Call, perform: Callable[[], Iterator[Any]]) -> Iterator[Any]:
         asked = self._ask(call)
-        if asked is None or isinstance(asked, list):
+        if asked is None or isinstance(asked, Together):
             return perform()
 
         def compute() -> Iterator[Any]:
@@ -142,7 +135,7 @@ class CachePolicy:
 
     def stream_async(self, call: Call, perform: Callable[[], AsyncIterator[Any]]) -> AsyncIterator[Any]:
         asked = self._ask(call)
-        if asked is None or isinstance(asked, list):
+        if asked is None or isinstance(asked, Together):
             return perform()
 
         async def compute() -> AsyncIterator[Any]:
@@ -156,7 +149,7 @@ class CachePolicy:
 
     # -- what is asked
 
-    def _ask(self, call: Call) -> Asked | list[Asked] | None:
+    def _ask(self, call: Call) -> Asked | Together | None:
         if call.exchange is None or call.span is None:
             return None
         settings = here(self.said, asked_for=call.operation == "call")
@@ -168,7 +161,8 @@ class CachePolicy:
                 return None
             if hasattr(exchange, "each"):
                 call.narrow = exchange.narrowed
-                return [self._asked(call, one, Effect("pure"), settings) for one in exchange.each()]
+                each = [self._asked(call, one, Effect("pure"), settings) for one in exchange.each()]
+                return Together(exchange, each)
             effect = getattr(exchange, "effect", Effect("pure"))
             if effect.name == "never":
                 return None
@@ -206,59 +200,24 @@ class CachePolicy:
     def _alone(self, error: OSError) -> None:
         self.tracer.faults.add("single-flight between processes", error)
 
-    # -- several things at once
-
-    def _known(self, call: Call, asked: list[Asked]) -> _Known:
-        """What is known of a batch; the call is narrowed to the rest, each thing once."""
-        answers: dict[bytes, Any] = {}
-        saved: list[Action] = []
-        missing: dict[bytes, int] = {}
-        for position, one in enumerate(asked):
-            key = one.key.digest
-            if key not in answers and key not in missing:
-                data = self._look(one, into=saved)
-                if data is MISSING:
-                    missing[key] = position
-                else:
-                    answers[key] = data
-        hits = sum(one.key.digest in answers for one in asked)
-        assert call.span is not None
-        call.span.attributes({"clew.cache.hit": not missing, "clew.cache.hits": hits, "clew.cache.asked": len(asked)})
-        if asked:
-            call.span.attributes({"clew.cache.model": asked[0].exchange.model, **_saved(saved)})
-        if not missing:
-            call.span.facts["served"] = True
-        if missing and answers:
-            call.narrowed = call.narrow(list(missing.values()))
-        return _Known(answers, list(missing.values()), time.time_ns())
-
-    def _joined(self, asked: list[Asked], known: _Known, performed: Any) -> Any:
-        """The answers of all, in their order; where none was known, what was answered as it is."""
-        wanted = known.missing if known.answers else range(len(asked))
-        fresh: dict[bytes, Any] = {}
-        if isinstance(performed, list) and len(performed) == len(wanted):
-            for position, response in zip(wanted, performed, strict=True):
-                one = asked[position]
-                if one.key.digest not in fresh:
-                    fresh[one.key.digest] = response
-                    self._keep(one, response, None, known.started_ns, quietly=True)
-        elif known.answers:  # it answers otherwise when it is asked less: nothing is known of what was asked
-            fresh = {asked[at].key.digest: one for at, one in zip(wanted, list(performed), strict=True)}
-        if not known.answers:
-            return performed
-        return [
-            copy.copy(fresh[key]) if (key := one.key.digest) in fresh else one.exchange.load(unpack(known.answers[key]))
-            for one in asked
-        ]
-
     # -- what was answered
 
     @property
     def actions(self) -> Actions:
         """The store's actions; a forked child opens the store anew."""
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = os.getpid(), Actions(index.shared(self.tracer.folder)[0])
+            sharing = None
+            if self.said is not None and self.said.remote is not None:
+                folder = self.tracer.folder
+                sharing = Sharing(self.said.open_remote, folder.hot, folder.redaction_key(), self.tracer.faults.add)
+                self.tracer.waits.append(sharing.wait)
+            self._opened = os.getpid(), Actions(index.shared(self.tracer.folder)[0], sharing)
         return self._opened[1]
+
+    def fetch(self, keys: list[bytes]) -> None:
+        """Have answers of others at hand that are about to be looked for one by one."""
+        with self.tracer.faults.guard("cache lookup"):
+            self.actions.fetch(keys, time.time_ns())
 
     def _look(self, asked: Asked, *, into: list[Action] | None = None) -> Any:
         """The bytes of a known answer, or MISSING."""
@@ -308,7 +267,7 @@ class CachePolicy:
             {"clew.cache.hit": True, "clew.cache.key": asked.key.digest.hex(), "clew.cache.model": asked.exchange.model}
         )
         if entry is not None:
-            span.attributes(_saved([entry]))
+            span.attributes(saved_by([entry]))
             if entry.span_id:
                 span.link(entry.trace_id, entry.span_id, "served_from")
 
@@ -325,7 +284,7 @@ class CachePolicy:
             if reason is None:
                 told = asked.exchange.dump(response, chunks)
                 data = pack(told)
-                reason = self._secret(data)
+                reason = self.secret(data)
             if reason is None:
                 self._publish(asked, told, data, started_ns)
                 return data
@@ -340,7 +299,7 @@ class CachePolicy:
         span.attributes({"clew.cache.refused": reason[:500]})
         return None
 
-    def _secret(self, data: bytes) -> str | None:
+    def secret(self, data: bytes) -> str | None:
         """Why an answer may not stand in the store as it is."""
         cleaner, found = self.tracer.gate.cleaner, "the answer holds a credential"
         whole = []
@@ -378,6 +337,11 @@ class CachePolicy:
             output_tokens=output_tokens,
             expires_ns=None if asked.expires_after_ns is None else now + asked.expires_after_ns,
         )
+        self.publish(entry, data)
+
+    def publish(self, entry: Action, data: bytes, *, shared: bool = True) -> None:
+        """Have this process and others find an action, of which `data` is the answer. StoreError where it cannot be
+        written."""
         log = self.tracer.log
         if len(data) > blob.FILE_BYTES:
             batch = Batch(self.tracer.gate)
@@ -387,15 +351,8 @@ class CachePolicy:
         offset = log.append([framed(entry)])
         if offset >= 0 and log.stem is not None:
             self.actions.publish([(entry, log.stem.name, offset)])
+        if shared:
+            self.actions.share(entry, data)
         if self._bound is not None:
             with self.tracer.faults.guard("cache eviction"):
-                self._bound.added(self.actions, log, len(data), now)
-
-
-def _saved(entries: list[Action]) -> dict[str, Any]:
-    """What it took to get these answers, which nobody had to get again."""
-    return {
-        "clew.cache.saved.duration_ns": sum(one.duration_ns for one in entries),
-        "clew.cache.saved.input_tokens": sum(one.input_tokens for one in entries),
-        "clew.cache.saved.output_tokens": sum(one.output_tokens for one in entries),
-    }
+                self._bound.added(self.actions, log, len(data), entry.when_ns)

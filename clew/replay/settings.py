@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
 from clew.replay.effect import Effect, declared, seconds
+from clew.store.errors import RemoteUnavailable
+from clew.store.remote import Remote
 from clew.tracer import init
 
 KINDS = ("llm", "tool", "retriever", "embedding", "function")
 _UNIT_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+TOKEN = "CLEW_CACHE_TOKEN"
+_OF_THE_PROCESS = frozenset(("remote", "token", "options", "max_bytes"))
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -28,6 +34,14 @@ class Cache:
     `{"weather": ("read", "10m")}`. A tool of which nothing is said is never cached. `ttl` bounds the age of every
     answer ("30d", or seconds). `max_bytes` bounds all answers of the store together ("2GB", or bytes): past it, those
     that save least for their size are evicted until a tenth is free.
+
+    `remote` is where answers are shared with other machines: "file:///folder", "s3://bucket/prefix", "gs://...",
+    "az://..." (`pip install 'clew[s3,hot-tier]'`). What is not known here is asked for there, what was answered here is
+    uploaded in the background, and `clew.flush` waits for it; a remote that does not answer costs misses. Whoever can
+    write there says what you are answered: so answers are signed with `token`, a secret of at least 16 bytes that those
+    who share them have (default: the variable CLEW_CACHE_TOKEN). Without a token only a folder will do, which no other
+    should be able to write to. `options` are further arguments of `obstore.store.from_url` (endpoint, region, ...).
+    ValueError, or MissingExtra, for a remote that cannot be used so.
     """
 
     llm: bool = True
@@ -38,8 +52,14 @@ class Cache:
     tools: Mapping[str, Any] = dataclasses.field(default_factory=lambda: _NOTHING)
     ttl: str | float | None = None
     max_bytes: str | int | None = None
+    remote: str | None = None
+    token: str | None = dataclasses.field(default=None, repr=False)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=lambda: _NOTHING, repr=False)
 
     def __post_init__(self) -> None:
+        if self.remote is not None:
+            with contextlib.suppress(RemoteUnavailable):  # it may answer later
+                self.open_remote()
         if self.ttl is not None:
             seconds(self.ttl)
         if self.max_bytes is not None:
@@ -56,6 +76,16 @@ class Cache:
     def bound_bytes(self) -> int | None:
         """The greatest size of all answers of the store."""
         return None if self.max_bytes is None else size_bytes(self.max_bytes)
+
+    def open_remote(self) -> Remote:
+        """The remote. RemoteUnavailable where it cannot be reached now, ValueError for what is none."""
+        url = str(self.remote)
+        options = dict(self.options)
+        if not url.startswith(("file:", "memory:")):  # a call waits for it: less patient than an upload could be
+            client = {"connect_timeout": timedelta(seconds=3), "timeout": timedelta(seconds=20)}
+            options["client_options"] = client | dict(options.get("client_options", {}))
+            options.setdefault("retry_config", {"max_retries": 1, "retry_timeout": timedelta(seconds=10)})
+        return Remote(url, token=self.token or os.environ.get(TOKEN) or None, options=options)
 
     def allows(self, kind: str) -> bool:
         """Whether calls of a kind may be answered from the cache."""
@@ -110,10 +140,11 @@ _changed: ContextVar[Mapping[str, Any]] = ContextVar("clew-caching", default=_NO
 def caching(enabled: bool = True, **changes: Any) -> Iterator[None]:
     """What runs inside is cached otherwise than `init` said: `with clew.caching(False)`, `with clew.caching(llm=False)`.
 
-    The fields are those of `clew.Cache`, without `max_bytes`, which is about the whole store. Where `init` said nothing of a cache, `clew.caching()` switches it on, with
-    every kind that is not switched off.
+    The fields are those of `clew.Cache`, but for its remote, which is the process's, and its size, which is the
+    store's. Where `init` said nothing of a
+    cache, `clew.caching()` switches it on, with every kind that is not switched off.
     """
-    names = {field.name for field in dataclasses.fields(Cache)} - {"max_bytes"}
+    names = {field.name for field in dataclasses.fields(Cache)} - _OF_THE_PROCESS
     if unknown := changes.keys() - names:
         raise TypeError(f"clew.caching has no {min(unknown)!r}; there are {', '.join(sorted(names))}")
     Cache(**changes)  # what makes no sense is said now

@@ -19,35 +19,52 @@ from sqlalchemy.engine import Connection
 
 from clew.store import catalog, record
 from clew.store.catalog import bound
-from clew.store.errors import ClewError, CorruptRecord
+from clew.store.errors import ClewError, CorruptBlob, CorruptRecord, NotFound
 from clew.store.record import Action, Evicted, RecordType
 from clew.store.segment import SegmentFile
+from clew.store.sharing import Sharing, lasts
 from clew.store.store import Store
 
 INLINE_BYTES = 64 << 10  # of a record that the catalog repeats
+CLEARED = "clear"  # operation of an action that says since when others are not served: it is no answer, and not evicted
 _REMEMBERED_BYTES = 32 << 20
 _COLUMNS = tuple(column.name for column in catalog.action.c)
 
 
 class Actions:
-    """The actions of one store. Safe to use from several threads."""
+    """The actions of one store, and of those that it shares them with. Safe to use from several threads."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, sharing: Sharing | None = None) -> None:
         self.store = store
+        self.sharing = sharing
         self._known: OrderedDict[bytes, tuple[Action, int]] = OrderedDict()  # with their sizes
         self._bytes = 0
         self._lock = threading.Lock()
 
     def look(self, key: bytes, now_ns: int) -> Action | None:
         """The action with this key; None where there is none, it has expired, or it cannot be read."""
+        found = self._look_here(key, now_ns)
+        if found is None and self.sharing is not None:
+            found = self.sharing.look(key, now_ns)
+            if found is not None:
+                self._remember(found, len(found.answer))
+        return found
+
+    def fetch(self, keys: Iterable[bytes], now_ns: int) -> None:
+        """Have actions at hand that are about to be looked for one by one: those of others, several at once."""
+        if self.sharing is not None:
+            for found in self.sharing.look_all([key for key in keys if self._look_here(key, now_ns) is None], now_ns):
+                self._remember(found, len(found.answer))
+
+    def _look_here(self, key: bytes, now_ns: int) -> Action | None:
         with self._lock:
             known = self._known.get(key)
             if known is not None:
                 self._known.move_to_end(key)
-        if known is not None and _lasts(known[0], now_ns):
+        if known is not None and lasts(known[0], now_ns):
             return known[0]
-        found = self._read(key)
-        return found if found is not None and _lasts(found, now_ns) else None
+        found = self.read(key)
+        return found if found is not None and lasts(found, now_ns) else None
 
     def publish(self, written: Iterable[tuple[Action, str, int]]) -> None:
         """Have everybody find actions that were written to the log, each at this place of this segment. StoreError where
@@ -58,9 +75,22 @@ class Actions:
         with self.store.write() as connection:
             insert(connection, found)
 
+    def share(self, entry: Action, answer: bytes) -> None:
+        """Have others find an action, too, soon. `answer` is what was answered, be it long or short."""
+        if self.sharing is not None:
+            self.sharing.give(entry, answer)
+
     def answer(self, entry: Action) -> bytes:
         """What was answered. ClewError where a long answer is lost or damaged."""
-        return self.store.blob(entry.blob)[1] if entry.blob else entry.answer
+        if not entry.blob:
+            return entry.answer
+        try:
+            return self.store.blob(entry.blob)[1]
+        except (NotFound, CorruptBlob):
+            found = self.sharing.blob(entry.blob) if self.sharing is not None else None
+            if found is None:
+                raise
+            return found
 
     def forget(self) -> None:
         """What is remembered may be stale."""
@@ -75,7 +105,8 @@ class Actions:
                 if (known := self._known.pop(key, None)) is not None:
                     self._bytes -= known[1]
 
-    def _read(self, key: bytes) -> Action | None:
+    def read(self, key: bytes) -> Action | None:
+        """The action with this key as the store has it now, expired or not; None where none can be read."""
         with self.store.read() as connection:
             row = connection.execute(_by_key(), {"key": key}).first()
         if row is None:
@@ -105,10 +136,6 @@ class Actions:
             self._known[entry.key] = entry, size
             while self._bytes > _REMEMBERED_BYTES and len(self._known) > 1:
                 self._bytes -= self._known.popitem(last=False)[1][1]
-
-
-def _lasts(entry: Action, now_ns: int) -> bool:
-    return entry.expires_ns is None or entry.expires_ns > now_ns
 
 
 @cache

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from clew.store import action, catalog
-from clew.store.action import Actions
+from clew.store.action import CLEARED, Actions
 from clew.store.log import Log, framed
 from clew.store.record import Evicted
 from clew.store.store import Store
@@ -69,7 +69,8 @@ def entries(connection: Connection, now_ns: int) -> list[Entry]:
         table.key, table.kind, table.model, table.when_ns, table.expires_ns, table.duration_ns, table.input_tokens,
         table.output_tokens, table.size_bytes, table.stem, table.offset,
     )  # fmt: skip
-    rows = connection.execute(sa.select(*columns).where(table.size_bytes > 0)).all()
+    answers = sa.select(*columns).where(table.size_bytes > 0, table.operation != CLEARED)
+    rows = connection.execute(answers).all()
     alike = Counter((row.kind, row.model) for row in rows)
     by_key, by_model = _hits(connection, now_ns - RECENT_DAYS * _DAY_NS)
     found = []

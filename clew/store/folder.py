@@ -6,6 +6,7 @@
   blob/ab/<hex>           blobs above 1 MB, one file each
   quarantine/             what failed verification
   lock/                   advisory locks
+  hot/                    what a shared cache has, once more; may be deleted
   redaction.key           0600, never exported
 """
 
@@ -33,6 +34,7 @@ class Folder:
         self.log = self.path / "log"
         self.blob = self.path / "blob"
         self.lock = self.path / "lock"
+        self.hot = self.path / "hot"
         self.quarantine = self.path / "quarantine"
         self.catalog = self.path / "catalog.sqlite"
         self._format = self.path / "FORMAT"

@@ -10,7 +10,7 @@ keyed BLAKE3 over its key and content, with a secret (`token`) that those share 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -119,7 +119,8 @@ class Remote:
     def action(self, key: bytes) -> Action | None:
         """The action of `key`, if it is rightly signed and all its blobs are there; None otherwise.
 
-        A blob can be gone, or found corrupt, when it is read a moment later: that is a miss too.
+        A blob can be gone, or found corrupt, when it is read a moment later: that is a miss too. One that was found
+        corrupt is none that is there, until it is put again.
         """
         try:
             raw = self._bucket.read(_action_name(key), limit_bytes=ACTION_BYTES)
@@ -129,14 +130,23 @@ class Remote:
         if raw is None:
             return None
         found = self._opened(bytes(key), raw)
-        if found is None or not all(self._holds(Digest(name)) for name in dict.fromkeys(found.blobs)):
+        if found is None:
             return None
-        return found
+        names = [Digest(name) for name in dict.fromkeys(found.blobs)]
+        return found if all(name not in self._corrupt and self._holds(name) for name in names) else None
 
-    def put_action(self, key: bytes, data: bytes, *, blobs: Iterable[bytes] = ()) -> Action:
+    def put_action(
+        self,
+        key: bytes,
+        data: bytes,
+        *,
+        blobs: Iterable[bytes] = (),
+        replaces: Callable[[bytes], bool] = lambda standing: False,
+    ) -> Action:
         """Store the action of `key`, unless there is a good one: what stands there now. Put its blobs first.
 
-        One that `action` would not give (planted, or of which a blob is gone) is replaced.
+        One that `action` would not give (planted, or of which a blob is gone) is replaced, and so is one of whose data
+        `replaces` says so.
         """
         ours = Action(blobs=[_checked(name) for name in blobs], data=data)
         for name in ours.blobs:
@@ -149,7 +159,7 @@ class Remote:
         if self._bucket.create(_action_name(key), raw):
             return ours
         standing = self.action(key)
-        if standing is None:
+        if standing is None or replaces(standing.data):
             self._bucket.write(_action_name(key), raw)
             return ours
         return standing

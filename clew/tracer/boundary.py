@@ -112,7 +112,8 @@ class Call:
 
 class Policy(Protocol):
     """Decides whether a servable call is performed: the answer of each method is the call's. Installed with
-    `Tracer.policy`; without one every call is performed. `perform` may be called once at most."""
+    `Tracer.policy`; without one every call is performed. `perform` may be called once at most; of a batch
+    (`Call.narrowed`) again for the rest, or for all of it."""
 
     def call(self, call: Call, perform: Callable[[], Any]) -> Any:
         """A plain call."""

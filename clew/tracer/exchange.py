@@ -46,7 +46,7 @@ class Exchange(Protocol):
 class Batch(Protocol):
     """A call that asks several things at once, each of which could be asked by itself, such as the vectors of many texts.
 
-    Its answer is the list of their answers. `Call.narrowed` says which of them are still to be asked.
+    Its answer is a list of their answers, or another sequence. `Call.narrowed` says which of them are still to be asked.
     """
 
     def each(self) -> list[Exchange]:
@@ -54,3 +54,10 @@ class Batch(Protocol):
 
     def narrowed(self, positions: list[int]) -> Any:
         """The request for those alone."""
+
+    def parted(self, response: Any) -> list[Any] | None:
+        """The answers one by one, each as its exchange takes it; None where they cannot be told apart without using
+        the response up."""
+
+    def joined(self, parts: list[Any]) -> Any:
+        """The answer that has these parts; None where answers of different calls make none."""

@@ -38,6 +38,7 @@ def project_modules(modules: Mapping[str, ModuleType]) -> list[ImportedModule]:
     """The project modules among `modules`, by name. Runs no module's code, not even its `__getattr__`."""
     found = []
     real_folder = cache(os.path.realpath)
+    modules = dict(modules)  # in one step: while items are gathered the collector may run, and other threads import
     for name, module in sorted(modules.items(), key=lambda item: str(item[0])):
         contents = _contents(module)
         file = contents.get("__file__")

@@ -42,6 +42,7 @@ STORE = "CLEW_STORE"
 CACHE = "CLEW_CACHE"
 RECORD = "CLEW_RECORD"
 REPLAY = "CLEW_REPLAY"  # in a process that replays a recorded one: a file that says what
+FLUSH_SECONDS, END_SECONDS = 60.0, 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Tracer:
         self.process = Reproducibility(self)
         self.indexing = BackgroundIndexing(self)
         self.undo: list[Callable[[], None]] = []  # what `uninstrument` takes back, newest last
+        self.waits: list[Callable[[float], object]] = []  # what a flush and the end wait for, so many seconds at most
         self.closed = False
 
     def __repr__(self) -> str:
@@ -134,6 +136,8 @@ class Tracer:
     def flush(self) -> None:
         """Until everything this process did is in the catalog. Raises StoreError if the store cannot take it."""
         self.process.wait()
+        for wait in self.waits:
+            wait(FLUSH_SECONDS)
         self.write_faults()
         self.indexing.run_now()
 
@@ -154,6 +158,8 @@ class Tracer:
         """The end of the process: no more background work, the log's segment complete and with the process run's end."""
         self.indexing.stop()
         self.process.wait(2.0)
+        for wait in self.waits:
+            wait(END_SECONDS)
         self.write_faults()
         with contextlib.suppress(StoreUnwritable):  # it was removed, say
             self.log.append_record(self.process_run.record(self.process_id, time.time_ns()))
@@ -162,6 +168,7 @@ class Tracer:
 
     def _after_fork(self) -> None:
         """In a forked child: a process run of its own, with the facets of its parent."""
+        self.waits = []
         self.faults.after_fork()
         self.gate.cleaner.after_fork()
         facets = self.process.facets

@@ -32,6 +32,7 @@ def families() -> list[Family]:
 
 def _sync(name: str, original: Function) -> Function:
     def embed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _drawn(args, kwargs)
         call = _call(self, name, args, kwargs)
         if call is None:
             return original(self, *args, **kwargs)
@@ -42,6 +43,7 @@ def _sync(name: str, original: Function) -> Function:
 
 def _async(name: str, original: Function) -> Function:
     async def embed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _drawn(args, kwargs)
         call = _call(self, name, args, kwargs)
         if call is None:
             return await original(self, *args, **kwargs)
@@ -50,6 +52,16 @@ def _async(name: str, original: Function) -> Function:
         )
 
     return embed
+
+
+def _drawn(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments; texts that can be read but once are a list, as more than the model reads them."""
+    if args and hasattr(args[0], "__next__"):
+        return (list(args[0]), *args[1:]), kwargs
+    if not args and kwargs and hasattr(next(iter(kwargs.values())), "__next__"):
+        name = next(iter(kwargs))
+        return args, {**kwargs, name: list(kwargs[name])}
+    return args, kwargs
 
 
 def _rest(call: Call, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -121,6 +133,8 @@ def _exchange(self: Any, operation: str, given: Any, texts: tuple[Any, ...], nam
 
 
 def _vectors(response: Any) -> tuple[Iterable[Given], dict[str, Any]]:
+    if not hasattr(response, "__len__"):  # a generator: its vectors are the program's to draw
+        return [], {}
     many = len(response) > 0 and not isinstance(response[0], (int, float)) and hasattr(response[0], "__len__")
     width = (len(response[0]) if many else len(response)) if len(response) else 0
     return [("vectors", "embedding", _tensor(response, width, many))], {"gen_ai.embeddings.dimension.count": width}

@@ -6,7 +6,8 @@ A query and a document are asked differently by some models, so they have keys o
 from __future__ import annotations
 
 import functools
-from typing import Any
+import sys
+from typing import Any, NamedTuple
 
 from clew.integrations.langchain.attachment import is_service
 from clew.integrations.langchain.client import destinations
@@ -47,8 +48,15 @@ class EmbeddingModel:
         return loose([type(self.embeddings), self.embeddings, self.more])
 
 
+class Vector(NamedTuple):
+    """A text's vector, out of an answer that is no list of vectors."""
+
+    value: Any
+    of: str  # "tuple", or "ndarray": a row of a matrix
+
+
 class EmbeddingExchange(ValueExchange):
-    """The vector of one text."""
+    """The vector of one text: a list of numbers, or an array."""
 
     def __init__(self, operation: str, model: EmbeddingModel, text: str) -> None:
         super().__init__(operation)
@@ -61,6 +69,22 @@ class EmbeddingExchange(ValueExchange):
 
     def seen(self) -> dict[str, Any]:
         return {"model": self._model.seen, "text": self._text}
+
+    def dump(self, response: Any, chunks: list[tuple[int, Any]] | None) -> Any:
+        value, told = (response.value, {"of": response.of}) if type(response) is Vector else (response, {})
+        if is_array(value) and not value.dtype.hasobject:
+            return {"array": [value.dtype.str, list(value.shape), value.tobytes()], **told}
+        return {"value": value, **told}
+
+    def load(self, data: Any) -> Any:
+        if "array" in data:
+            import numpy
+
+            dtype, shape, elements = data["array"]
+            value: Any = numpy.frombuffer(elements, dtype).reshape(shape).copy()
+        else:
+            value = data["value"]
+        return Vector(value, data["of"]) if "of" in data else value
 
 
 class EmbeddingBatch:
@@ -76,3 +100,32 @@ class EmbeddingBatch:
 
     def narrowed(self, positions: list[int]) -> list[str]:
         return [self._texts[position] for position in positions]
+
+    def parted(self, response: Any) -> list[Any] | None:
+        if type(response) is list:
+            return response
+        if type(response) is tuple:
+            return [Vector(one, "tuple") for one in response]
+        if is_array(response) and response.ndim == 2:
+            return [Vector(one, "ndarray") for one in response]
+        return None
+
+    def joined(self, parts: list[Any]) -> Any:
+        of = {one.of if type(one) is Vector else "list" for one in parts}
+        if len(of) > 1:
+            return None
+        values = [one.value if type(one) is Vector else one for one in parts]
+        if of <= {"list"}:
+            return values
+        if of == {"tuple"}:
+            return tuple(values)
+        import numpy
+
+        alike = len({(one.dtype.str, one.shape) for one in values}) == 1
+        return numpy.stack(values) if alike else None
+
+
+def is_array(value: Any) -> bool:
+    """Whether it is an array of numpy's, and of no class made from that."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and type(value) is numpy.ndarray

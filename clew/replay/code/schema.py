@@ -31,7 +31,10 @@ def said(value: Any) -> list[tuple[str, Any]] | None:
     place = (cls.__module__, cls.__qualname__)
     if place == _FIELD:
         names = [str(name) for name in cls.__slots__]
-    elif (place[0] == _DECORATORS and dataclasses.is_dataclass(cls)) or place == ("pydantic.fields", "ComputedFieldInfo"):
+    elif (place[0] == _DECORATORS and dataclasses.is_dataclass(cls)) or place == (
+        "pydantic.fields",
+        "ComputedFieldInfo",
+    ):
         names = [field.name for field in dataclasses.fields(cls)]
     elif place == ("pydantic_core._pydantic_core", "PydanticUndefinedType"):
         names = []

@@ -387,6 +387,12 @@ def _same(one: Any, other: Any) -> bool:
         return False
 
 
+def is_inside() -> bool:
+    """Whether this is called within a flight, which others may wait for."""
+    within: tuple[Flight, ...] = otel_context.get_value(_LED) or ()  # type: ignore[assignment]
+    return any(not flight.ended for flight in within)
+
+
 _living: weakref.WeakSet[Flights] = weakref.WeakSet()
 
 

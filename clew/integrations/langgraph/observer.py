@@ -1,4 +1,4 @@
-"""LangGraph's words: graphs, nodes, channels, commands, interrupts. It stands on the LangChain integration."""
+"""LangGraph's words: graphs, nodes, channels, commands, interrupts, as spans."""
 
 from __future__ import annotations
 
@@ -74,6 +74,8 @@ class LangGraphObserver(LangChainObserver, GraphCallbackHandler):
                 span.attributes({"langgraph.attempt": attempt + 1})
                 span.link(trace_id, span_id, "retry_of")
             if span.parent is not None:
+                if "node cache" in span.parent.facts:
+                    span.attributes(span.parent.facts["node cache"].pop(namespace, {}))
                 _trigger(span, span.parent, namespace, metadata.get("langgraph_triggers") or ())
 
     # -- what it generated

@@ -18,7 +18,7 @@ from clew.replay.playback.certificate import Live
 from clew.replay.playback.miss import told_miss
 from clew.replay.playback.order import Order
 from clew.replay.playback.terms import Terms
-from clew.replay.recording import failure
+from clew.replay.recording import failure, question
 from clew.replay.recording.loose import loose
 from clew.replay.recording.recording import HERE, Lane, Place, Recording, below
 from clew.replay.recording.request import Request, Requests, number, requests
@@ -68,7 +68,7 @@ class Replayer:
         self.open = True
         self.patched: Callable[[Call, Any], Any] | None = None  # what patches make of an answer
         self.answers: dict[str, Any] = {}  # by span id: answers that are patched
-        self._store = store
+        self.store = store
         self._order = Order(recording) if terms.ordered else None
         self._lanes: dict[int, Lane] = {}
         self._names: Counter[str] = Counter()
@@ -150,6 +150,10 @@ class Replayer:
 
     # -- where
 
+    def holds(self, span: OpenSpan | None) -> bool:
+        """Whether what is done in `span` is part of this replay."""
+        return self.open and (self.root is None or (span is not None and self._of(span) is not None))
+
     def _place(self, call: Call) -> Place | None:
         """Where a call is asked, as the recording names it; None of one that is not this replay's."""
         if not self.open or call.span is None:
@@ -174,6 +178,13 @@ class Replayer:
             return None
         return Place(HERE, self.relative(span.path))
 
+    def top(self, span: OpenSpan) -> OpenRun:
+        """The run in which it is counted how often the same is asked: the outermost one of what is replayed."""
+        run = span.run
+        while run is not self.root and run.parent is not None and run.parent is not self.tracer.process_run:
+            run = run.parent
+        return run
+
     def relative(self, path: str) -> str:
         """A span path as the recording has it."""
         if self.root is None:
@@ -185,9 +196,7 @@ class Replayer:
         return next((run for run in self._runs if self._lanes[id(run)] == lane), None)
 
     def _lane(self, span: OpenSpan) -> Lane:
-        run = span.run
-        while run.parent is not None and run.parent is not self.tracer.process_run:
-            run = run.parent
+        run = self.top(span)
         if run is self.tracer.process_run:
             return HERE
         with self._lock:
@@ -224,7 +233,7 @@ class Replayer:
 
     def _asked(self, call: Call, request: Request, place: Place) -> Asked:
         assert call.span is not None
-        run, path = call.span.run, call.span.path
+        run, path = self.top(call.span), call.span.path
         occurrence = number(run, path, request.digest, by="replayed")
         turn = number(run, path, f"{call.kind} {request.exchange.operation}".encode(), by="turn")
         found = self.recording.find(place, request.digest, occurrence, again=self._is_the_same_again(call, request))
@@ -278,6 +287,7 @@ class Replayer:
         assert entry is not None
         if (patched := self.answers.get(entry.span_id.hex())) is not None:
             return patched(asked.request.exchange)
+        question.repeat(entry.questions)
         if entry.error:
             return failure.again(entry.error)
         return asked.request.exchange.load(self._data(entry))
@@ -291,11 +301,12 @@ class Replayer:
             return
         if entry.answer or entry.blob:
             yield from asked.request.exchange.load_chunks(self._data(entry))
+        question.repeat(entry.questions)
         if entry.error:
             failure.again(entry.error)
 
     def _data(self, entry: Answer) -> Any:
-        return unpack(answers.content(self._store, entry))
+        return unpack(answers.content(self.store, entry))
 
     def _changed(self, call: Call, response: Any) -> Any:
         return response if self.patched is None else self.patched(call, response)
@@ -313,7 +324,7 @@ class Replayer:
             return f"recorded elsewhere, at {elsewhere.path}, and the same may be answered otherwise here"
         if near is None:
             return "nothing like it was recorded here"
-        return told_miss(self.tracer, self._store, call, asked.request, near)
+        return told_miss(self.tracer, self.store, call, asked.request, near)
 
     def _missed(
         self, call: Call, asked: list[Asked], place: Place, why: str, *, batch: Requests | None = None

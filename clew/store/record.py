@@ -207,6 +207,7 @@ class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     input_tokens: int = 0
     output_tokens: int = 0
     questions: int = 0  # how many of its graph's task a person had answered when the call ended
+    left: str = ""  # "closed" or "cancelled", if the program did not wait for the end of it
 
 
 class Lost(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -49,6 +49,8 @@ def counted(replayer: Replayer, around: Surroundings) -> Certificate:
     certificate.served = dict(replayer.served)
     certificate.live = list(replayer.live)
     certificate.notes = list(replayer.notes)
+    if replayer.over is not None:  # the program may have swallowed it
+        certificate.error = f"OverBudget: {replayer.over}"
     around.told(certificate)
     if terms.mode != "plan":
         certificate.unasked = len({entry.span_id for entry in recording.calls} - {entry.span_id for entry in used})

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from clew.replay.answer import unpack
 from clew.replay.effect import Effect, effect_of
+from clew.replay.playback.allowance import forbidden, over
 from clew.replay.playback.certificate import Live
 from clew.replay.playback.miss import told_miss
-from clew.replay.playback.order import Order
+from clew.replay.playback.order import PATIENCE_S, Order
 from clew.replay.playback.terms import Terms
 from clew.replay.recording import failure, question
 from clew.replay.recording.loose import loose
@@ -43,6 +44,14 @@ class Asked(NamedTuple):
     found: Answer | None
 
 
+class Pending(NamedTuple):
+    """What was recorded of a call that the program gave up: it waited so long."""
+
+    asked: list[Asked]
+    seconds: float
+    why: str
+
+
 class Served(NamedTuple):
     """What a call is answered with."""
 
@@ -64,6 +73,7 @@ class Replayer:
         self.live: list[Live] = []
         self.notes: dict[str, None] = {}
         self.failed: ReplayMiss | None = None
+        self.over: OverBudget | None = None
         self.spent = 0.0
         self.open = True
         self.patched: Callable[[Call, Any], Any] | None = None  # what patches make of an answer
@@ -94,7 +104,10 @@ class Replayer:
         place = self._place(call)
         if place is None:
             return await perform()
-        found = self._decide(call, place)
+        found = self._decide(call, place, pending=True)
+        if isinstance(found, Pending):
+            await asyncio.sleep(found.seconds)  # until it is given up again
+            found = self._missed(call, found.asked, place, found.why)
         if isinstance(found, Served):
             for one in found.asked:
                 await self._turn_async(one)
@@ -108,7 +121,7 @@ class Replayer:
         if place is None:
             yield from perform()
             return
-        found = self._decide(call, place)
+        found = self._decide(call, place, streams=True)
         if isinstance(found, Served):
             before = 0
             for after_ns, chunk in self._chunks(call, found):
@@ -116,6 +129,7 @@ class Replayer:
                     time.sleep(max(after_ns - before, 0) * self.terms.pace / 1e9)
                 before = after_ns
                 yield chunk
+            self._to_its_end(call, found)
             self._turn(found.asked[0])
             self._answered(call, found)
             return
@@ -131,7 +145,7 @@ class Replayer:
             async for chunk in perform():
                 yield chunk
             return
-        found = self._decide(call, place)
+        found = self._decide(call, place, streams=True)
         if isinstance(found, Served):
             before = 0
             for after_ns, chunk in self._chunks(call, found):
@@ -139,6 +153,9 @@ class Replayer:
                     await asyncio.sleep(max(after_ns - before, 0) * self.terms.pace / 1e9)
                 before = after_ns
                 yield chunk
+            if (given_up := found.asked[0].found) is not None and given_up.left == "cancelled":
+                await asyncio.sleep(_waited(given_up))
+            self._to_its_end(call, found)
             await self._turn_async(found.asked[0])
             self._answered(call, found)
             return
@@ -159,7 +176,7 @@ class Replayer:
         if not self.open or call.span is None:
             return None
         place = self._of(call.span)
-        if place is None and self.terms.mode != "hybrid" and call.span.run is self.tracer.process_run:
+        if place is None and self.terms.mode != "hybrid" and self._is_lost(call.span):
             miss = ReplayMiss(
                 f"{call.kind} {call.name} was asked outside of any run while run {self.recording.run_id} is replayed: its thread "
                 "was given no context"
@@ -167,6 +184,13 @@ class Replayer:
             self._note_miss(call, miss, str(miss), call.span.path)
             raise miss
         return place
+
+    def _is_lost(self, span: OpenSpan) -> bool:
+        """Whether it stands outside of any run, or in one that began meanwhile and is no other replay's."""
+        run = self.top(span)
+        if run is self.tracer.process_run:
+            return True
+        return self.root is not None and run.started_ns >= self.root.started_ns and not run.replay_of
 
     def _of(self, span: OpenSpan) -> Place | None:
         if self.root is None:
@@ -217,26 +241,32 @@ class Replayer:
 
     # -- what is served
 
-    def _decide(self, call: Call, place: Place) -> Served | list[Asked]:
-        """What the call is answered with; or, where it goes live, what it asks. Raises ReplayMiss or OverBudget."""
+    def _decide(self, call: Call, place: Place, *, streams: bool = False, pending: bool = False) -> Any:
+        """What the call is answered with (Served); Pending, where it can be, if it was given up; or, where it goes live,
+        what it asks. Raises ReplayMiss or OverBudget."""
         if self.failed is not None:
             raise self.failed
         found = requests(self.tracer, call)
         assert call.span is not None
         if found is None:
             return self._missed(call, [], place, "what it asks could not be told when it was recorded")
-        asked = [self._asked(call, one, place) for one in found.all]
-        unknown = [one for one in asked if one.found is None or one.found.missing]
+        asked = [self._asked(call, one, place, streams) for one in found.all]
+        unknown = [one for one in asked if _is_unknown(one, streams)]
         if unknown:
+            entry = unknown[0].found
+            if pending and entry is not None and entry.left == "cancelled":
+                return Pending(asked, _waited(entry), self._why(call, unknown[0]))
             return self._missed(call, asked, place, self._why(call, unknown[0]), batch=found)
         return self._serve(call, asked, found.batch is not None)
 
-    def _asked(self, call: Call, request: Request, place: Place) -> Asked:
+    def _asked(self, call: Call, request: Request, place: Place, streams: bool) -> Asked:
         assert call.span is not None
         run, path = self.top(call.span), call.span.path
         occurrence = number(run, path, request.digest, by="replayed")
         turn = number(run, path, f"{call.kind} {request.exchange.operation}".encode(), by="turn")
         found = self.recording.find(place, request.digest, occurrence, again=self._is_the_same_again(call, request))
+        if found is not None and found.left and not streams and self._is_the_same_again(call, request):
+            found = self.recording.complete(place, request.digest) or found
         return Asked(request, place, occurrence, turn, found)
 
     def _is_the_same_again(self, call: Call, request: Request) -> bool:
@@ -305,6 +335,16 @@ class Replayer:
         if entry.error:
             failure.again(entry.error)
 
+    def _to_its_end(self, call: Call, served: Served) -> None:
+        """ReplayMiss if the recorded program took no more of a stream than it has been given by now."""
+        one = served.asked[0]
+        if one.found is None or not one.found.left or one.found.span_id.hex() in self.answers:
+            return
+        why = "the recorded program took no more of this stream, and the rest is not known"
+        miss = ReplayMiss(f"{call.kind} {call.name} at {one.place.path or 'the root'}: {why}")
+        self._note_miss(call, miss, why, one.place.path)
+        raise miss
+
     def _data(self, entry: Answer) -> Any:
         return unpack(answers.content(self.store, entry))
 
@@ -314,6 +354,8 @@ class Replayer:
     # -- what is not
 
     def _why(self, call: Call, asked: Asked) -> str:
+        if asked.found is not None and asked.found.left:
+            return "the recorded program did not wait for its end, so its whole answer is not known"
         if asked.found is not None:
             return f"its recorded answer was not kept: {asked.found.missing}"
         assert call.span is not None
@@ -364,7 +406,7 @@ class Replayer:
         known = [one.found for one in near if one.found is not None]
         with self._lock:
             self.live.append(self._live(call, near, place.path, why))
-        if not asked or any(one.found is None or one.found.missing for one in near):
+        if not asked or any(_is_unknown(one, False) for one in near):
             assert call.span is not None
             call.span.attributes({"clew.replay": "missed", "clew.replay.why": why[:1000]})
             raise ReplayMiss(f"{call.kind} {call.name}: the plan ends here, as {why}")
@@ -384,24 +426,16 @@ class Replayer:
         return live
 
     def _allowed(self, call: Call, asked: list[Asked], place: Place) -> None:
-        terms = self.terms
         effect = self._effect(call, asked[0].request) if asked else effect_of(call.instance)
-        named = terms.allow is not None and call.name in terms.allow
-        told: str | None = None
-        if effect is not None and effect.name in ("write", "never") and not named:
-            told = f"{call.name} is said to {'write' if effect.name == 'write' else 'be never served'}: allow it by its name"
-        elif terms.allow is not None and call.kind not in terms.allow and not named:
-            told = f"{call.kind} {call.name} may not go live: allowed are {', '.join(sorted(terms.allow)) or 'none'}"
+        told = forbidden(self.terms, call, effect)
         if told is not None:
             miss = ReplayMiss(told)
             self._note_miss(call, miss, told, place.path)
             raise miss
-        if terms.max_calls is not None and len(self.live) >= terms.max_calls:
-            raise OverBudget(
-                f"{call.kind} {call.name} would be live call {len(self.live) + 1} of {terms.max_calls} allowed"
-            )
-        if terms.budget is not None and self.spent >= terms.budget:
-            raise OverBudget(f"{call.kind} {call.name}: {self.spent:.6f} of a budget of {terms.budget} is spent")
+        beyond = over(self.terms, call, calls=len(self.live), spent=self.spent)
+        if beyond is not None:
+            self.over = self.over or beyond
+            raise beyond
 
     def _was_live(
         self, call: Call, asked: list[Asked], response: Any, chunks: list[tuple[int, Any]] | None = None
@@ -442,3 +476,13 @@ class Replayer:
             for one in served.asked:
                 if one.found is not None:
                     self._order.answered(one.found, call.span)
+
+
+def _is_unknown(asked: Asked, streams: bool) -> bool:
+    """Whether there is no answer; one that was not taken to its end is none but to a stream."""
+    found = asked.found
+    return found is None or bool(found.missing) or bool(found.left and not streams)
+
+
+def _waited(entry: Answer) -> float:
+    return (entry.ended_ns - entry.started_ns) / 1e9 + PATIENCE_S

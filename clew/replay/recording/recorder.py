@@ -5,6 +5,7 @@ It stands before a cache, so that what was served is recorded as well. What cann
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -62,6 +63,9 @@ class Recorder:
         asked, started = self._asked(call), time.time_ns()
         try:
             response = await perform()
+        except asyncio.CancelledError:
+            self._left(call, asked, started, [], "cancelled")
+            raise
         except Exception as error:
             self._raised(call, asked, started, error)
             raise
@@ -76,7 +80,7 @@ class Recorder:
                 chunks.append((time.time_ns() - started, _copied(chunk)))
                 yield chunk
         except GeneratorExit:
-            self._left(call, asked, started, chunks)
+            self._left(call, asked, started, chunks, "closed")
             raise
         except Exception as error:
             self._raised(call, asked, started, error, chunks)
@@ -90,8 +94,8 @@ class Recorder:
             async for chunk in perform():
                 chunks.append((time.time_ns() - started, _copied(chunk)))
                 yield chunk
-        except GeneratorExit:
-            self._left(call, asked, started, chunks)
+        except (GeneratorExit, asyncio.CancelledError) as error:
+            self._left(call, asked, started, chunks, "closed" if isinstance(error, GeneratorExit) else "cancelled")
             raise
         except Exception as error:
             self._raised(call, asked, started, error, chunks)
@@ -176,7 +180,9 @@ class Recorder:
                 else:
                     self._keep(call, one, started_ns, told[at], None)
 
-    def _keep(self, call: Call, asked: Asked, started_ns: int, response: Any, chunks: Chunks | None) -> None:
+    def _keep(
+        self, call: Call, asked: Asked, started_ns: int, response: Any, chunks: Chunks | None, *, left: str = ""
+    ) -> None:
         try:
             told = asked.request.exchange.dump(response, chunks)
             data, changed = redacted(pack(told), self.tracer.gate.cleaner)
@@ -184,14 +190,16 @@ class Recorder:
             self._write(self._entry(call, asked, started_ns, missing=str(error)[:500]))
             return
         usage = asked.request.exchange.usage(told)
-        self._write(self._entry(call, asked, started_ns, redacted=changed, usage=usage), data)
+        self._write(self._entry(call, asked, started_ns, redacted=changed, usage=usage, left=left), data)
 
-    def _left(self, call: Call, asked: list[Asked], started_ns: int, chunks: Chunks) -> None:
-        """A stream of which the program took no more: what it took is known."""
+    def _left(self, call: Call, asked: list[Asked], started_ns: int, chunks: Chunks, how: str) -> None:
+        """A call of which the program took no more: what it took is known."""
         with self.tracer.faults.guard("recorded answer"):
             for one in asked:
                 if chunks:
-                    self._keep(call, one, started_ns, None, chunks)
+                    self._keep(call, one, started_ns, None, chunks, left=how)
+                else:
+                    self._write(self._entry(call, one, started_ns, left=how))
 
     def _raised(
         self, call: Call, asked: list[Asked], started_ns: int, error: Exception, chunks: Chunks | None = None
@@ -215,6 +223,7 @@ class Recorder:
         missing: str = "",
         redacted: bool = False,
         usage: tuple[int, int] = (0, 0),
+        left: str = "",
     ) -> Answer:
         span, request = call.span, asked.request
         assert span is not None
@@ -240,6 +249,7 @@ class Recorder:
             input_tokens=usage[0],
             output_tokens=usage[1],
             questions=question.answered(raised),
+            left=left,
         )
 
     def _write(self, entry: Answer, data: bytes = b"") -> None:

@@ -83,9 +83,13 @@ class Recording:
         exact = self._exact.get((place, request, occurrence))
         if exact is not None or not again:
             return exact
-        here = [entry for where, entry in self._asked.get(request, ()) if where == place and not entry.error]
-        there = [entry for _, entry in self._asked.get(request, ()) if not entry.error]
-        return here[-1] if here else there[0] if there else None
+        return self.complete(place, request)
+
+    def complete(self, place: Place, request: bytes) -> Answer | None:
+        """An answer to this request, here or elsewhere, that the program waited for."""
+        found = [(where, entry) for where, entry in self._asked.get(request, ()) if not entry.error and not entry.left]
+        here = [entry for where, entry in found if where == place]
+        return here[-1] if here else found[0][1] if found else None
 
     def near(self, place: Place, kind: str, operation: str, number: int) -> Answer | None:
         """What was answered at this place the so-and-so-many-th time that anything of this kind was asked there."""

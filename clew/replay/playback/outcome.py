@@ -52,6 +52,12 @@ def counted(replayer: Replayer, around: Surroundings) -> Certificate:
     certificate.live = list(replayer.live)
     certificate.notes = list(replayer.notes)
     around.told(certificate)
+    for one in replayer.instead.patches:
+        title = replayer.tracer.gate.cleaner.text(one.patch.title)
+        if one.count:
+            certificate.patches.append(f"{title}: {one.count} time{'s' if one.count > 1 else ''}")
+        else:
+            certificate.notes.append(f"the patch of {title} met nothing")
     if terms.mode != "plan":
         certificate.unasked = len(_unasked(recording, used))
     certificate.seconds_saved = sum(entry.ended_ns - entry.started_ns for entry in used) / 1e9

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from clew.replay.answer import unpack
 from clew.replay.effect import Effect, effect_of
 from clew.replay.playback.certificate import Live
+from clew.replay.playback.instead import Instead
 from clew.replay.playback.miss import told_miss
 from clew.replay.playback.order import Order
 from clew.replay.playback.terms import Terms
@@ -26,6 +27,7 @@ from clew.store import answers
 from clew.store.errors import ClewError, OverBudget, ReplayMiss
 from clew.store.record import Answer
 from clew.store.store import Store
+from clew.tracer import context
 from clew.tracer.boundary import Call
 from clew.tracer.init import Tracer
 from clew.tracer.span import OpenRun, OpenSpan
@@ -66,8 +68,7 @@ class Replayer:
         self.failed: ReplayMiss | None = None
         self.spent = 0.0
         self.open = True
-        self.patched: Callable[[Call, Any], Any] | None = None  # what patches make of an answer
-        self.answers: dict[str, Any] = {}  # by span id: answers that are patched
+        self.instead = Instead()  # of what patches say
         self._store = store
         self._order = Order(recording) if terms.ordered else None
         self._lanes: dict[int, Lane] = {}
@@ -88,7 +89,7 @@ class Replayer:
             return self._response(call, found)
         response = perform()
         self._was_live(call, found, response)
-        return self._changed(call, response)
+        return self.instead.changed(call, response)
 
     async def call_async(self, call: Call, perform: Callable[[], Awaitable[Any]]) -> Any:
         place = self._place(call)
@@ -101,7 +102,7 @@ class Replayer:
             return self._response(call, found)
         response = await perform()
         self._was_live(call, found, response)
-        return self._changed(call, response)
+        return self.instead.changed(call, response)
 
     def stream(self, call: Call, perform: Callable[[], Iterator[Any]]) -> Iterator[Any]:
         place = self._place(call)
@@ -167,12 +168,20 @@ class Replayer:
     def _of(self, span: OpenSpan) -> Place | None:
         if self.root is None:
             return Place(self._lane(span), span.path)
+        if not self._holds(span):
+            return None
+        return Place(HERE, self.relative(span.path))
+
+    def acts_here(self) -> bool:
+        """Whether what is asked at this place is this replay's."""
+        span = context.enclosing()
+        return self.open and (self.root is None or (span is not None and self._holds(span)))
+
+    def _holds(self, span: OpenSpan) -> bool:
         run: OpenRun | None = span.run
         while run is not None and run is not self.root:
             run = run.parent
-        if run is None:
-            return None
-        return Place(HERE, self.relative(span.path))
+        return run is not None
 
     def relative(self, path: str) -> str:
         """A span path as the recording has it."""
@@ -217,7 +226,11 @@ class Replayer:
         if found is None:
             return self._missed(call, [], place, "what it asks could not be told when it was recorded")
         asked = [self._asked(call, one, place) for one in found.all]
-        unknown = [one for one in asked if one.found is None or one.found.missing]
+        unknown = [
+            one
+            for one in asked
+            if one.found is None or (one.found.missing and self.instead.answer(one.found, one.request.digest) is None)
+        ]
         if unknown:
             return self._missed(call, asked, place, self._why(call, unknown[0]), batch=found)
         return self._serve(call, asked, found.batch is not None)
@@ -227,7 +240,10 @@ class Replayer:
         run, path = call.span.run, call.span.path
         occurrence = number(run, path, request.digest, by="replayed")
         turn = number(run, path, f"{call.kind} {request.exchange.operation}".encode(), by="turn")
-        found = self.recording.find(place, request.digest, occurrence, again=self._is_the_same_again(call, request))
+        again = self._is_the_same_again(call, request)
+        found = self.recording.find(place, request.digest, occurrence, again=again)
+        if request.loose and self.instead.stands_in(call.instance):
+            found = None  # what can be seen of it may not show how it was changed
         return Asked(request, place, occurrence, turn, found)
 
     def _is_the_same_again(self, call: Call, request: Request) -> bool:
@@ -271,13 +287,13 @@ class Replayer:
             found = [self._one(call, one) for one in served.asked]
         finally:
             self._answered(call, served)
-        return self._changed(call, found if served.batch else found[0])
+        return self.instead.changed(call, found if served.batch else found[0])
 
     def _one(self, call: Call, asked: Asked) -> Any:
         entry = asked.found
         assert entry is not None
-        if (patched := self.answers.get(entry.span_id.hex())) is not None:
-            return patched(asked.request.exchange)
+        if (patched := self.instead.answer(entry, asked.request.digest)) is not None:
+            return patched(asked.request.exchange, entry, self._data)
         if entry.error:
             return failure.again(entry.error)
         return asked.request.exchange.load(self._data(entry))
@@ -286,8 +302,9 @@ class Replayer:
         asked = served.asked[0]
         entry = asked.found
         assert entry is not None
-        if (patched := self.answers.get(entry.span_id.hex())) is not None:
-            yield from asked.request.exchange.load_chunks({"response": patched(asked.request.exchange)})
+        if (patched := self.instead.answer(entry, asked.request.digest)) is not None:
+            exchange = asked.request.exchange
+            yield from exchange.load_chunks(exchange.dump(patched(exchange, entry, self._data), None))
             return
         if entry.answer or entry.blob:
             yield from asked.request.exchange.load_chunks(self._data(entry))
@@ -297,15 +314,13 @@ class Replayer:
     def _data(self, entry: Answer) -> Any:
         return unpack(answers.content(self._store, entry))
 
-    def _changed(self, call: Call, response: Any) -> Any:
-        return response if self.patched is None else self.patched(call, response)
-
     # -- what is not
 
     def _why(self, call: Call, asked: Asked) -> str:
         if asked.found is not None:
             return f"its recorded answer was not kept: {asked.found.missing}"
-        assert call.span is not None
+        if asked.request.loose and self.instead.stands_in(call.instance):
+            return f"it is patched, and it cannot be seen whether it is the same: {asked.request.loose}"
         near = self.recording.near(asked.place, call.kind, asked.request.exchange.operation, asked.turn)
         if (elsewhere := self.recording.elsewhere(asked.request.digest)) is not None:
             if elsewhere == asked.place:

@@ -8,7 +8,7 @@ import typer
 
 from clew.cli import when
 from clew.cli.output import AsJson, StorePath, plain, reader, write, write_json
-from clew.store.errors import ClewError
+from clew.store.errors import ClewError, NotFound
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -31,16 +31,22 @@ def show(
         ),
     ] = None,
     content: Annotated[bool, typer.Option("--content", help="The values too, in full.")] = False,
+    prompts: Annotated[
+        bool, typer.Option("--prompts", help="The run's prompts, by the names to patch them by.")
+    ] = False,
     as_json: AsJson = False,
     store: StorePath = None,
 ) -> None:
     """What a run did, span by span.
 
+    With --prompts, what `clew.Prompt(name, ...)` can change in a replay of it.
     Of a span: what it used and generated, and its attributes. Of an artifact: what is known of it.
     """
     with reader(store) as opened:
         what, found = _found(opened, of)
-        if what == "run":
+        if prompts:
+            _prompts(opened, what, found, content, as_json)
+        elif what == "run":
             run = _run(opened, found)
             spans = opened.spans(run.run_id)
             if as_json:
@@ -75,6 +81,28 @@ def _found(opened: Reader, of: str | None) -> tuple[str, str]:
         }[found.what]
         key = connection.execute(sa.select(column).where(table.c.id == found.number)).scalar_one()
         return found.what, str(Digest(key)) if found.what == "node" else bytes(key).hex()
+
+
+def _prompts(opened: Reader, what: str, run_id: str, content: bool, as_json: bool) -> None:
+    from rich.text import Text
+
+    from clew.replay.playback import prompt
+
+    if what != "run":
+        raise NotFound(f"prompts are a run's, and this is {'a span' if what == 'span' else 'an artifact'}")
+    known = prompt.prompts(opened, run_id)
+    if as_json:
+        write_json({"run_id": run_id, "prompts": [one.to_dict() for one in known]})
+        return
+    lines: list[Any] = []
+    for one in known:
+        line = Text.assemble(
+            (one.name, "bold"), f"  {one.kind}  ", (f"{one.calls} call{'s' if one.calls > 1 else ''}", "dim")
+        )
+        line.append(f"  {one.digest[:15]}", style="dim")
+        line.append(f"\n{one.text}" if content else f"  {_short(one.text)}")
+        lines += [line, *(Text(f"  at {path}", style="dim") for path in one.where)]
+    write(*(lines or ["no prompts: no template was rendered, and no model was given a system message"]))
 
 
 def _run(opened: Reader, run_id: str) -> RunView:

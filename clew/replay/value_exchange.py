@@ -21,7 +21,12 @@ class ValueExchange:
         return data["value"] if "value" in data else [chunk for _, chunk in data["chunks"]]
 
     def load_chunks(self, data: Any) -> list[tuple[int, Any]]:
+        if "chunks" not in data:
+            return [(0, chunk) for chunk in data["value"]]
         return [(after_ns, chunk) for after_ns, chunk in data["chunks"]]
+
+    def made(self, value: Any, recorded: Any) -> Any:
+        return value
 
     def refused(self, response: Any, chunks: list[tuple[int, Any]] | None) -> str | None:
         return None

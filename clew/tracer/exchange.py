@@ -36,6 +36,10 @@ class Exchange(Protocol):
     def load_chunks(self, data: Any) -> list[tuple[int, Any]]:
         """The same as chunks, each with the nanoseconds after the first."""
 
+    def made(self, value: Any, recorded: Any) -> Any:
+        """The response that says `value`, as a person would put it, in the place of the `recorded` one (None where
+        none is known). ValueError for what such a call cannot answer."""
+
     def refused(self, response: Any, chunks: list[tuple[int, Any]] | None) -> str | None:
         """Why an answer is none to use again: cut short, a refusal; None if nothing speaks against it."""
 

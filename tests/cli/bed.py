@@ -43,6 +43,17 @@ except ZeroDivisionError:
     pass
 """
 
+PROMPTED = """
+import sys, clew
+from langchain_core.language_models import FakeListChatModel
+from langchain_core.messages import HumanMessage, SystemMessage
+clew.init("docs-qa", store=sys.argv[1])
+clew.instrument()
+with clew.run("answer"):
+    for question in ("one", "two"):
+        FakeListChatModel(responses=["x"]).invoke([SystemMessage("Be brief.\\nBe kind."), HumanMessage(question)])
+"""
+
 KILLED = """
 import os, signal, sys, clew
 clew.init("docs-qa", store=sys.argv[1])

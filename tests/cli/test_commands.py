@@ -162,6 +162,23 @@ def test_show_a_span_with_content_has_its_values(store: Path) -> None:
     assert "gen_ai.operation.name = chat" in text
 
 
+def test_show_the_prompts_of_a_run(tmp_path: Path) -> None:
+    made = bed.program(bed.PROMPTED, tmp_path / "store")
+    assert made.returncode == 0, made.stderr
+    found = asked("show", "answer", "--prompts", store=tmp_path / "store")["prompts"]
+    assert [(one["name"], one["kind"], one["calls"]) for one in found] == [("answer", "system message", 2)]
+    assert found[0]["messages"] == [["system", "Be brief.\nBe kind."]]
+    assert found[0]["where"] == ["answer/FakeListChatModel"]
+    text = told("show", "answer", "--prompts", store=tmp_path / "store")
+    assert text.splitlines()[0].startswith("answer  system message  2 calls  b3:")
+    assert text.splitlines()[0].endswith("  Be brief. Be kind.")
+    assert "Be brief.\nBe kind." in told("show", "answer", "--prompts", "--content", store=tmp_path / "store")
+    span = asked("show", "answer", store=tmp_path / "store")["spans"][0]["span_id"]
+    refused = clew("show", span, "--prompts", "--store", str(tmp_path / "store"))
+    assert refused.returncode == 1
+    assert "prompts are a run's, and this is a span" in refused.stderr
+
+
 def test_show_an_artifact_is_what_is_known_of_it(store: Path) -> None:
     shown = asked("show", "dataset/handbook@1[2]", "--content", store=store)["artifact"]
     assert shown["kind"] == "row"

@@ -12,7 +12,14 @@ from typing import Any
 from langchain_core.language_models import BaseLLM
 from langchain_core.language_models.chat_models import generate_from_stream
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult, Generation, GenerationChunk, LLMResult
+from langchain_core.outputs import (
+    ChatGeneration,
+    ChatGenerationChunk,
+    ChatResult,
+    Generation,
+    GenerationChunk,
+    LLMResult,
+)
 
 from clew.integrations.langchain.answer import own
 from clew.integrations.langchain.attachment import is_service
@@ -120,6 +127,11 @@ class ModelExchange:
         first = response.generations[0]
         return [(0, ChatGenerationChunk(message=_as_chunk(first.message), generation_info=first.generation_info))]
 
+    def made(self, value: Any, recorded: Any) -> Any:
+        if self._completes:
+            return LLMResult(generations=[[Generation(text=_text(value))]])
+        return ChatResult(generations=[ChatGeneration(message=_message(value, recorded))])
+
     def refused(self, response: Any, chunks: list[tuple[int, Any]] | None) -> str | None:
         if chunks is not None:
             if not chunks:
@@ -193,6 +205,29 @@ def _block(block: Any, name: Any) -> Any:
     if type(block) is not dict or block.get("type") not in _BLOCKS_WITH_IDS:
         return block
     return {key: name(value) if key in _BLOCK_IDS else value for key, value in block.items()}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"a completion model answers with a text, not with a {type(value).__name__}")
+    return value
+
+
+def _message(value: Any, recorded: Any) -> AIMessage:
+    """A message that says `value`; tool calls without an id have those of the recorded answer, in their order."""
+    if isinstance(value, AIMessage):
+        return value
+    if isinstance(value, str):
+        return AIMessage(value)
+    if not isinstance(value, dict) or not value.keys() <= {"content", "tool_calls"}:
+        raise ValueError("a chat model answers with a text, an AIMessage, or a dict with content and tool_calls")
+    before = [] if recorded is None else getattr(recorded.generations[0].message, "tool_calls", [])
+    ids = [call.get("id") for call in before]
+    calls = [
+        {**call, "id": call.get("id") or (ids[at] if at < len(ids) else f"call_{at}")}
+        for at, call in enumerate(value.get("tool_calls") or [])
+    ]
+    return AIMessage(value.get("content") or "", tool_calls=calls)
 
 
 def _as_chunk(message: Any) -> Any:

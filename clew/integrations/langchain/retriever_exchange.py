@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from langchain_core.documents import Document
+
 from clew.integrations.langchain import answer as _answer  # noqa: F401 - LangChain's classes become answers
 from clew.integrations.langchain.index import store_of
 from clew.integrations.langchain.transport import unread
@@ -37,6 +39,19 @@ class RetrieverExchange(ValueExchange):
     def seen(self) -> dict[str, Any]:
         fields = {name: value for name, value in vars(self._retriever).items() if name not in _TRACED}
         return {"retriever": [type(self._retriever), fields], "query": self._query, "more": self._more}
+
+    def made(self, value: Any, recorded: Any) -> Any:
+        return [_document(one) for one in value]
+
+
+def _document(value: Any) -> Document:
+    if isinstance(value, Document):
+        return value
+    if isinstance(value, str):
+        return Document(value)
+    if not isinstance(value, dict) or not value.keys() <= {"text", "metadata", "id"} or "text" not in value:
+        raise ValueError("a retriever answers with documents, texts, or dicts with text, metadata and id")
+    return Document(value["text"], metadata=value.get("metadata") or {}, id=value.get("id"))
 
 
 def _state(store: Any) -> Any:

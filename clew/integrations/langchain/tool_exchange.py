@@ -73,6 +73,13 @@ class ToolExchange(ValueExchange):
         message.id, message.tool_call_id = None, self._call_id
         return message
 
+    def made(self, value: Any, recorded: Any) -> Any:
+        if isinstance(recorded, ToolMessage) and not isinstance(value, ToolMessage):
+            return recorded.model_copy(update={"content": value})
+        if self._tool.response_format == "content_and_artifact" and not isinstance(value, (tuple, ToolMessage)):
+            return (value, None)
+        return value
+
 
 def _bare(value: Any) -> Any:
     """Of a runtime, what a tool can depend on that is the same in a replay."""

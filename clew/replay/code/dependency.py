@@ -60,6 +60,7 @@ from clew.store.errors import Unkeyable
 
 MAX_VALUES = 1 << 17
 # Of a class: what says where it stands, or is made from the rest of it.
+_CYTHON = "_cython_"  # the module, with a version in its name, of the functions that Cython compiles
 _OURS = "__clew_wrapped__"  # the mark of clew's own wrappers; what they wrap is followed
 _DERIVED = frozenset(
     (
@@ -157,7 +158,7 @@ class Dependencies:
             return self._class(value, place)
         if isinstance(value, ModuleType):
             return self._module(value, place)
-        if isinstance(value, _BUILTIN):
+        if isinstance(value, _BUILTIN) or str(cls.__module__).startswith(_CYTHON):
             return self._builtin(value, place)
         if (said := schema.said(value)) is not None:
             return ["said", cls.__name__, *([name, self.value(part, place.at(name))] for name, part in said)]
@@ -287,6 +288,8 @@ class Dependencies:
         return found
 
     def _class(self, cls: type, place: Place) -> Any:
+        if type(cls.__module__) is not str:  # made in C, with a name of its own for it
+            raise Unkeyable(f"{place.name} is the class {cls.__qualname__}, of no known module")
         if versions(cls.__module__) is not None:
             self._installed(cls.__module__, place)
             if cls.__module__ == "builtins" or (stands_in(cls, cls.__module__) and not self._is_patched(cls)):

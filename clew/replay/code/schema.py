@@ -22,7 +22,7 @@ _LEFT_OUT = frozenset((
 
 def is_compiled(name: str, value: Any) -> bool:
     """Whether an attribute of a class is what pydantic compiled from the others."""
-    return name in _COMPILED and type(value).__module__.partition(".")[0] in _OWNERS
+    return name in _COMPILED and str(type(value).__module__).partition(".")[0] in _OWNERS
 
 
 def said(value: Any) -> list[tuple[str, Any]] | None:

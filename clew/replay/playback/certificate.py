@@ -64,7 +64,7 @@ class Certificate:
     equal: bool | None = None
     answer: Any = None
     recorded_answer: Any = None
-    unasked: int = 0
+    unasked: int = 0  # recorded calls that the replay did not make
     seconds_saved: float = 0.0
     input_tokens_saved: int = 0
     output_tokens_saved: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,6 +12,7 @@ from clew.lineage.view import SpanView, span_views
 from clew.replay.playback.certificate import Certificate
 from clew.replay.playback.replayer import Replayer
 from clew.replay.playback.surroundings import Surroundings
+from clew.replay.recording.recording import Recording
 from clew.store import catalog
 from clew.store.digest import Domain, digest
 from clew.store.errors import ClewError
@@ -52,8 +54,14 @@ def counted(replayer: Replayer, around: Surroundings) -> Certificate:
     if replayer.over is not None:  # the program may have swallowed it
         certificate.error = f"OverBudget: {replayer.over}"
     around.told(certificate)
+    for one in replayer.instead.patches:
+        title = replayer.tracer.gate.cleaner.text(one.patch.title)
+        if one.count:
+            certificate.patches.append(f"{title}: {one.count} time{'s' if one.count > 1 else ''}")
+        else:
+            certificate.notes.append(f"the patch of {title} met nothing")
     if terms.mode != "plan":
-        certificate.unasked = len({entry.span_id for entry in recording.calls} - {entry.span_id for entry in used})
+        certificate.unasked = len(_unasked(recording, used))
     certificate.seconds_saved = sum(entry.ended_ns - entry.started_ns for entry in used) / 1e9
     certificate.input_tokens_saved = sum(entry.input_tokens for entry in used)
     certificate.output_tokens_saved = sum(entry.output_tokens for entry in used)
@@ -62,6 +70,21 @@ def counted(replayer: Replayer, around: Surroundings) -> Certificate:
         certificate.money_saved = sum(cost or 0.0 for cost in costs)
         certificate.money_spent = replayer.spent
     return certificate
+
+
+def _unasked(recording: Recording, used: Collection[Answer]) -> set[bytes]:
+    """Spans of recorded calls that were not asked; what a call that was served asked itself is part of it."""
+    served = {(entry.run_id, entry.path) for entry in used}
+    left, asked = set(), {entry.span_id for entry in used}
+    for entry in recording.calls:
+        if entry.span_id in asked:
+            continue
+        above = entry.path.rpartition("/")[0]
+        while above and (entry.run_id, above) not in served:
+            above = above.rpartition("/")[0]
+        if not above:
+            left.add(entry.span_id)
+    return left
 
 
 def recording_digest(entries: list[Answer]) -> str:

@@ -33,10 +33,10 @@ class replay:  # noqa: N801 - used as a verb, like open()
 
     `run` is a run, its id or a unique prefix, recorded with `clew.init(record=True)`. `mode` is "strict" (nothing goes
     live: a call that was not recorded is a ReplayMiss, and so is what follows it), "hybrid" (such calls go live) or
-    "plan" (a dry run: what surely would). `allow`, `budget`, `max_calls`, `prices`, `pace` and `ordered` are those of
-    `Terms`. `travel` has `datetime.now()` and its like tell when the enclosing span was recorded to begin (it needs
-    `clew[clock]`), and `hosts` stay within reach where nothing else does. It is today's code that runs; `clew replay RUN`
-    runs the recorded one.
+    "plan" (a dry run: what surely would). `patch` is a patch or a list of them (patch.py): what is another thing than it
+    was. `allow`, `budget`, `max_calls`, `prices`, `pace` and `ordered` are those of `Terms`. `travel` has
+    `datetime.now()` and its like tell when the enclosing span was recorded to begin (it needs `clew[clock]`), and `hosts`
+    stay within reach where nothing else does. It is today's code that runs; `clew replay RUN` runs the recorded one.
 
     `certificate` is there after the block. NotRecorded, NotFound and ValueError are raised on entering; a ReplayMiss
     that the program swallowed is raised at the end.
@@ -63,6 +63,9 @@ class replay:  # noqa: N801 - used as a verb, like open()
         self._run = run
         self._travel, self._hosts = travel, tuple(hosts)
         self._patches: list[Any] = list(patch) if isinstance(patch, (list, tuple)) else [patch]
+        for one in self._patches:
+            if not hasattr(one, "applied"):
+                raise ValueError(f"a patch is a clew.Prompt, Model, Tool, Retrieved or Answer, not {one!r}")
         self._certificate: Certificate | None = None
         self._span: OpenSpan | None = None
         self._exit = contextlib.ExitStack()

@@ -6,7 +6,6 @@ Nothing is served by position: what a call asks, and where, says which recorded 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -16,12 +15,14 @@ from clew.replay.answer import unpack
 from clew.replay.effect import Effect, effect_of
 from clew.replay.playback.allowance import forbidden, over
 from clew.replay.playback.certificate import Live
+from clew.replay.playback.instead import Instead
 from clew.replay.playback.miss import told_miss
 from clew.replay.playback.order import PATIENCE_S, Order
 from clew.replay.playback.terms import Terms
+from clew.replay.playback.where import Where
 from clew.replay.recording import failure, question
 from clew.replay.recording.loose import loose
-from clew.replay.recording.recording import HERE, Lane, Place, Recording, below
+from clew.replay.recording.recording import Place, Recording
 from clew.replay.recording.request import Request, Requests, number, requests
 from clew.store import answers
 from clew.store.errors import ClewError, OverBudget, ReplayMiss
@@ -29,7 +30,7 @@ from clew.store.record import Answer
 from clew.store.store import Store
 from clew.tracer.boundary import Call
 from clew.tracer.init import Tracer
-from clew.tracer.span import OpenRun, OpenSpan
+from clew.tracer.span import OpenRun
 
 _AGAIN = ("pure", "read")
 
@@ -59,15 +60,12 @@ class Served(NamedTuple):
     batch: bool
 
 
-class Replayer:
+class Replayer(Where):
     """Answers from one recording. `root` is the run that replays it; None where the whole process does."""
 
     def __init__(self, tracer: Tracer, recording: Recording, store: Store, terms: Terms, root: OpenRun | None) -> None:
-        self.tracer = tracer
-        self.recording = recording
+        super().__init__(tracer, recording, root)
         self.terms = terms
-        self.root = root
-        self.root_path = ""
         self.served: Counter[str] = Counter()
         self.used: list[Answer] = []
         self.live: list[Live] = []
@@ -75,15 +73,9 @@ class Replayer:
         self.failed: ReplayMiss | None = None
         self.over: OverBudget | None = None
         self.spent = 0.0
-        self.open = True
-        self.patched: Callable[[Call, Any], Any] | None = None  # what patches make of an answer
-        self.answers: dict[str, Any] = {}  # by span id: answers that are patched
+        self.instead = Instead()  # of what patches say
         self.store = store
         self._order = Order(recording) if terms.ordered else None
-        self._lanes: dict[int, Lane] = {}
-        self._names: Counter[str] = Counter()
-        self._runs: list[OpenRun] = []  # kept, so that their identities stay theirs
-        self._lock = threading.Lock()
 
     # -- boundary.Policy
 
@@ -98,7 +90,7 @@ class Replayer:
             return self._response(call, found)
         response = perform()
         self._was_live(call, found, response)
-        return self._changed(call, response)
+        return self.instead.changed(call, response)
 
     async def call_async(self, call: Call, perform: Callable[[], Awaitable[Any]]) -> Any:
         place = self._place(call)
@@ -114,7 +106,7 @@ class Replayer:
             return self._response(call, found)
         response = await perform()
         self._was_live(call, found, response)
-        return self._changed(call, response)
+        return self.instead.changed(call, response)
 
     def stream(self, call: Call, perform: Callable[[], Iterator[Any]]) -> Iterator[Any]:
         place = self._place(call)
@@ -165,11 +157,7 @@ class Replayer:
             yield chunk
         self._was_live(call, found, None, chunks)
 
-    # -- where
-
-    def holds(self, span: OpenSpan | None) -> bool:
-        """Whether what is done in `span` is part of this replay."""
-        return self.open and (self.root is None or (span is not None and self._of(span) is not None))
+    # -- what is asked
 
     def _place(self, call: Call) -> Place | None:
         """Where a call is asked, as the recording names it; None of one that is not this replay's."""
@@ -185,62 +173,6 @@ class Replayer:
             raise miss
         return place
 
-    def _is_lost(self, span: OpenSpan) -> bool:
-        """Whether it stands outside of any run, or in one that began meanwhile and is no other replay's."""
-        run = self.top(span)
-        if run is self.tracer.process_run:
-            return True
-        return self.root is not None and run.started_ns >= self.root.started_ns and not run.replay_of
-
-    def _of(self, span: OpenSpan) -> Place | None:
-        if self.root is None:
-            return Place(self._lane(span), span.path)
-        run: OpenRun | None = span.run
-        while run is not None and run is not self.root:
-            run = run.parent
-        if run is None:
-            return None
-        return Place(HERE, self.relative(span.path))
-
-    def top(self, span: OpenSpan) -> OpenRun:
-        """The run in which it is counted how often the same is asked: the outermost one of what is replayed."""
-        run = span.run
-        while run is not self.root and run.parent is not None and run.parent is not self.tracer.process_run:
-            run = run.parent
-        return run
-
-    def relative(self, path: str) -> str:
-        """A span path as the recording has it."""
-        if self.root is None:
-            return path
-        return below(below(path, self.root_path), self.recording.root_path.rpartition("/")[2])
-
-    def run_of(self, lane: Lane) -> OpenRun | None:
-        """The run that replays the one of this lane; None where it asked nothing."""
-        return next((run for run in self._runs if self._lanes[id(run)] == lane), None)
-
-    def _lane(self, span: OpenSpan) -> Lane:
-        run = self.top(span)
-        if run is self.tracer.process_run:
-            return HERE
-        with self._lock:
-            if id(run) not in self._lanes:
-                self._lanes[id(run)] = (run.name, self._names[run.name])
-                self._names[run.name] += 1
-                self._runs.append(run)
-                self._linked(span, run, self._lanes[id(run)])
-            return self._lanes[id(run)]
-
-    def _linked(self, span: OpenSpan, run: OpenRun, lane: Lane) -> None:
-        """A run of the process is linked to the one that it replays."""
-        while span.parent is not None:
-            span = span.parent
-        if (root := self.recording.roots.get(lane)) is not None:
-            run.replay_of = root[0]
-            span.link(root[1], root[2], "replay_of")
-
-    # -- what is served
-
     def _decide(self, call: Call, place: Place, *, streams: bool = False, pending: bool = False) -> Any:
         """What the call is answered with (Served); Pending, where it can be, if it was given up; or, where it goes live,
         what it asks. Raises ReplayMiss or OverBudget."""
@@ -251,7 +183,7 @@ class Replayer:
         if found is None:
             return self._missed(call, [], place, "what it asks could not be told when it was recorded")
         asked = [self._asked(call, one, place, streams) for one in found.all]
-        unknown = [one for one in asked if _is_unknown(one, streams)]
+        unknown = [one for one in asked if self._is_unknown(one, streams)]
         if unknown:
             entry = unknown[0].found
             if pending and entry is not None and entry.left == "cancelled":
@@ -259,14 +191,24 @@ class Replayer:
             return self._missed(call, asked, place, self._why(call, unknown[0]), batch=found)
         return self._serve(call, asked, found.batch is not None)
 
+    def _is_unknown(self, asked: Asked, streams: bool) -> bool:
+        """Whether there is no answer; one that was not taken to its end is none but to a stream."""
+        found = asked.found
+        if found is None or not (found.missing or (found.left and not streams)):
+            return found is None
+        return self.instead.answer(found, asked.request.digest) is None
+
     def _asked(self, call: Call, request: Request, place: Place, streams: bool) -> Asked:
         assert call.span is not None
         run, path = self.top(call.span), call.span.path
         occurrence = number(run, path, request.digest, by="replayed")
         turn = number(run, path, f"{call.kind} {request.exchange.operation}".encode(), by="turn")
-        found = self.recording.find(place, request.digest, occurrence, again=self._is_the_same_again(call, request))
-        if found is not None and found.left and not streams and self._is_the_same_again(call, request):
+        again = self._is_the_same_again(call, request)
+        found = self.recording.find(place, request.digest, occurrence, again=again)
+        if found is not None and found.left and not streams and again:
             found = self.recording.complete(place, request.digest) or found
+        if request.loose and self.instead.stands_in(call.instance):
+            found = None  # what can be seen of it may not show how it was changed
         return Asked(request, place, occurrence, turn, found)
 
     def _is_the_same_again(self, call: Call, request: Request) -> bool:
@@ -310,13 +252,13 @@ class Replayer:
             found = [self._one(call, one) for one in served.asked]
         finally:
             self._answered(call, served)
-        return self._changed(call, found if served.batch else found[0])
+        return self.instead.changed(call, found if served.batch else found[0])
 
     def _one(self, call: Call, asked: Asked) -> Any:
         entry = asked.found
         assert entry is not None
-        if (patched := self.answers.get(entry.span_id.hex())) is not None:
-            return patched(asked.request.exchange)
+        if (patched := self.instead.answer(entry, asked.request.digest)) is not None:
+            return patched(asked.request.exchange, entry, self._data)
         question.repeat(entry.questions)
         if entry.error:
             return failure.again(entry.error)
@@ -326,8 +268,9 @@ class Replayer:
         asked = served.asked[0]
         entry = asked.found
         assert entry is not None
-        if (patched := self.answers.get(entry.span_id.hex())) is not None:
-            yield from asked.request.exchange.load_chunks({"response": patched(asked.request.exchange)})
+        if (patched := self.instead.answer(entry, asked.request.digest)) is not None:
+            exchange = asked.request.exchange
+            yield from exchange.load_chunks(exchange.dump(patched(exchange, entry, self._data), None))
             return
         if entry.answer or entry.blob:
             yield from asked.request.exchange.load_chunks(self._data(entry))
@@ -338,7 +281,7 @@ class Replayer:
     def _to_its_end(self, call: Call, served: Served) -> None:
         """ReplayMiss if the recorded program took no more of a stream than it has been given by now."""
         one = served.asked[0]
-        if one.found is None or not one.found.left or one.found.span_id.hex() in self.answers:
+        if one.found is None or not one.found.left or self.instead.answer(one.found, one.request.digest) is not None:
             return
         why = "the recorded program took no more of this stream, and the rest is not known"
         miss = ReplayMiss(f"{call.kind} {call.name} at {one.place.path or 'the root'}: {why}")
@@ -348,9 +291,6 @@ class Replayer:
     def _data(self, entry: Answer) -> Any:
         return unpack(answers.content(self.store, entry))
 
-    def _changed(self, call: Call, response: Any) -> Any:
-        return response if self.patched is None else self.patched(call, response)
-
     # -- what is not
 
     def _why(self, call: Call, asked: Asked) -> str:
@@ -358,7 +298,8 @@ class Replayer:
             return "the recorded program did not wait for its end, so its whole answer is not known"
         if asked.found is not None:
             return f"its recorded answer was not kept: {asked.found.missing}"
-        assert call.span is not None
+        if asked.request.loose and self.instead.stands_in(call.instance):
+            return f"it is patched, and it cannot be seen whether it is the same: {asked.request.loose}"
         near = self.recording.near(asked.place, call.kind, asked.request.exchange.operation, asked.turn)
         if (elsewhere := self.recording.elsewhere(asked.request.digest)) is not None:
             if elsewhere == asked.place:
@@ -406,7 +347,7 @@ class Replayer:
         known = [one.found for one in near if one.found is not None]
         with self._lock:
             self.live.append(self._live(call, near, place.path, why))
-        if not asked or any(_is_unknown(one, False) for one in near):
+        if not asked or any(self._is_unknown(one, False) for one in near):
             assert call.span is not None
             call.span.attributes({"clew.replay": "missed", "clew.replay.why": why[:1000]})
             raise ReplayMiss(f"{call.kind} {call.name}: the plan ends here, as {why}")
@@ -476,12 +417,6 @@ class Replayer:
             for one in served.asked:
                 if one.found is not None:
                     self._order.answered(one.found, call.span)
-
-
-def _is_unknown(asked: Asked, streams: bool) -> bool:
-    """Whether there is no answer; one that was not taken to its end is none but to a stream."""
-    found = asked.found
-    return found is None or bool(found.missing) or bool(found.left and not streams)
 
 
 def _waited(entry: Answer) -> float:

@@ -22,6 +22,7 @@ from clew.store.errors import NotReplayable
 from clew.store.folder import store_written_here
 
 VARIABLE = "CLEW_REPLAY"
+_FEW = 8
 _CERTIFICATE = "certificate.json"
 
 
@@ -83,6 +84,9 @@ def rerun(
         else:
             laid = stage.lay_out(reader, process, Path(folder) / "code")
             found += [f"missing: {one}" for one in laid.missing]
+            if laid.lent:
+                shown = ", ".join(laid.lent[:_FEW]) + (f" and {len(laid.lent) - _FEW} more" if laid.lent[_FEW:] else "")
+                found.append(f"not recorded, and as it is today: {shown}")
         if tell is not None:
             for one in found:
                 tell(one)

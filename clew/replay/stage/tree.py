@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from clew.lineage.reader import Reader
+from clew.replay.stage.beside import lend
 from clew.replay.stage.original import Originals, file_digest, opened
 from clew.replay.stage.recorded import Recorded, StoredCode, StoredFile, recorded_process
 from clew.store.digest import Digest, Domain
@@ -46,7 +47,7 @@ class Laid:
     """Code to run. `root` takes the place of the recorded root; `modules` holds what was imported from outside it.
 
     `copied` were not in the store and are the recorded place's, digest checked; `missing` are nowhere. `omitted` were not
-    recorded in the first place. `notes` is where the program writes what it imports beside the record; None for a
+    recorded in the first place; of those, `lent` are linked from the recorded place, as they are today. `notes` is where the program writes what it imports beside the record; None for a
     working tree, which is no record.
     """
 
@@ -56,6 +57,7 @@ class Laid:
     copied: tuple[str, ...] = ()
     missing: tuple[Missing, ...] = ()
     omitted: tuple[Missing, ...] = ()
+    lent: tuple[str, ...] = ()
     notes: Path | None = None
 
     @property
@@ -72,6 +74,7 @@ class Laid:
             "copied": list(self.copied),
             "missing": [one.to_dict() for one in self.missing],
             "omitted": [one.to_dict() for one in self.omitted],
+            "lent": list(self.lent),
         }
 
 
@@ -103,6 +106,7 @@ def lay_out(reader: Reader, process: Recorded | str | bytes, folder: str | os.Pa
             written=writer.written,
             copied=tuple(writer.copied),
             missing=tuple(writer.missing),
+            lent=tuple(lend(root, recorded.root)),
             omitted=tuple(
                 Missing(one.path, one.reason if one.count == 1 else f"{one.reason} ({one.count} files)")
                 for one in code.omissions

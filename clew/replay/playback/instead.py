@@ -1,0 +1,30 @@
+"""What patches have a replay answer otherwise than it was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from clew.store.record import Answer
+from clew.tracer.boundary import Call
+
+
+class Instead:
+    """The patches of one replay (patch.py), as its replayer asks them."""
+
+    def __init__(self) -> None:
+        self.patches: list[Any] = []  # those in force
+        self.answers: dict[tuple[bytes, bytes], Callable[..., Any]] = {}  # by span and request
+        self.change: Callable[[Call, Any], Any] | None = None
+
+    def answer(self, recorded: Answer | None, request: bytes) -> Callable[..., Any] | None:
+        """What makes the answer of a recorded call that is patched, of its exchange, its entry and what reads an entry."""
+        return None if recorded is None else self.answers.get((recorded.span_id, request))
+
+    def changed(self, call: Call, response: Any) -> Any:
+        """A response as it is with what was patched in it."""
+        return response if self.change is None else self.change(call, response)
+
+    def stands_in(self, thing: Any) -> bool:
+        """Whether a thing is in the place of one of the program's own."""
+        return any(one.stands_in(thing) for one in self.patches)

@@ -1,0 +1,92 @@
+"""Where something is asked: whether it belongs to a replay, and as what its recording knows the place."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from clew.replay.recording.recording import HERE, Lane, Place, Recording, below
+from clew.tracer import context
+from clew.tracer.init import Tracer
+from clew.tracer.span import OpenRun, OpenSpan
+
+
+class Where:
+    """The places of one replay. `root` is the run that replays; None where the whole process does."""
+
+    def __init__(self, tracer: Tracer, recording: Recording, root: OpenRun | None) -> None:
+        self.tracer = tracer
+        self.recording = recording
+        self.root = root
+        self.root_path = ""
+        self.open = True
+        self._lanes: dict[int, Lane] = {}
+        self._names: Counter[str] = Counter()
+        self._runs: list[OpenRun] = []  # kept, so that their identities stay theirs
+        self._lock = threading.Lock()
+
+    def holds(self, span: OpenSpan | None) -> bool:
+        """Whether what is done in `span` is part of this replay."""
+        return self.open and (self.root is None or (span is not None and self._of(span) is not None))
+
+    def _is_lost(self, span: OpenSpan) -> bool:
+        """Whether it stands outside of any run, or in one that began meanwhile and is no other replay's."""
+        run = self.top(span)
+        if run is self.tracer.process_run:
+            return True
+        return self.root is not None and run.started_ns >= self.root.started_ns and not run.replay_of
+
+    def _of(self, span: OpenSpan) -> Place | None:
+        if self.root is None:
+            return Place(self._lane(span), span.path)
+        if not self._holds(span):
+            return None
+        return Place(HERE, self.relative(span.path))
+
+    def acts_here(self) -> bool:
+        """Whether what is asked at this place is this replay's."""
+        span = context.enclosing()
+        return self.open and (self.root is None or (span is not None and self._holds(span)))
+
+    def _holds(self, span: OpenSpan) -> bool:
+        run: OpenRun | None = span.run
+        while run is not None and run is not self.root:
+            run = run.parent
+        return run is not None
+
+    def top(self, span: OpenSpan) -> OpenRun:
+        """The run in which it is counted how often the same is asked: the outermost one of what is replayed."""
+        run = span.run
+        while run is not self.root and run.parent is not None and run.parent is not self.tracer.process_run:
+            run = run.parent
+        return run
+
+    def relative(self, path: str) -> str:
+        """A span path as the recording has it."""
+        if self.root is None:
+            return path
+        return below(below(path, self.root_path), self.recording.root_path.rpartition("/")[2])
+
+    def run_of(self, lane: Lane) -> OpenRun | None:
+        """The run that replays the one of this lane; None where it asked nothing."""
+        return next((run for run in self._runs if self._lanes[id(run)] == lane), None)
+
+    def _lane(self, span: OpenSpan) -> Lane:
+        run = self.top(span)
+        if run is self.tracer.process_run:
+            return HERE
+        with self._lock:
+            if id(run) not in self._lanes:
+                self._lanes[id(run)] = (run.name, self._names[run.name])
+                self._names[run.name] += 1
+                self._runs.append(run)
+                self._linked(span, run, self._lanes[id(run)])
+            return self._lanes[id(run)]
+
+    def _linked(self, span: OpenSpan, run: OpenRun, lane: Lane) -> None:
+        """A run of the process is linked to the one that it replays."""
+        while span.parent is not None:
+            span = span.parent
+        if (root := self.recording.roots.get(lane)) is not None:
+            run.replay_of = root[0]
+            span.link(root[1], root[2], "replay_of")

@@ -54,6 +54,21 @@ def _document(value: Any) -> Document:
     return Document(value["text"], metadata=value.get("metadata") or {}, id=value.get("id"))
 
 
+class SearchExchange(ValueExchange):
+    """A search of a vector store itself, without a retriever."""
+
+    def __init__(self, store: Any, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__(operation)
+        self._store = store
+        self._asked = {"args": list(args), **kwargs}
+
+    def parts(self) -> dict[str, Any]:
+        return {"store": _state(self._store), "asked": identity(self._asked)}
+
+    def seen(self) -> dict[str, Any]:
+        return {"store": self._store, "asked": self._asked}
+
+
 def _state(store: Any) -> Any:
     """All that a vector store holds, document by document: a version of the index says nothing of their metadata."""
     table = store_of(type(store))

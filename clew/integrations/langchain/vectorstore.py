@@ -6,6 +6,7 @@ tells the retriever's span which index answered and with what scores. `from_text
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -329,6 +330,7 @@ def _search(tracer: Tracer, self: Any, name: str, passing: _Passing) -> None:
         name=f"retrieval {index.index_name(self)}",
         used=[("query", "value", query), *index.slots(tracer, self, here)],
         describe=describe,
+        exchange=functools.partial(_exchange, self, name, passing),
         attributes={
             "gen_ai.data_source.id": index.index_name(self),
             "gen_ai.retrieval.top_k": k if isinstance(k, int) else None,
@@ -336,6 +338,13 @@ def _search(tracer: Tracer, self: Any, name: str, passing: _Passing) -> None:
         },
         facts={"stores": [self]},
     )
+
+
+def _exchange(self: Any, name: str, passing: _Passing) -> Any:
+    """The search as a cache or a replay sees it."""
+    from clew.integrations.langchain.retriever_exchange import SearchExchange
+
+    return SearchExchange(self, name, passing.args, passing.kwargs)
 
 
 def note_scores(span: OpenSpan, response: Any) -> None:

@@ -28,13 +28,15 @@ class Live:
     output_tokens: int = 0
     cost: float | None = None
     same: bool | None = None
+    cached: bool = False  # the cache answered it in the end, and nothing was spent
 
     def __str__(self) -> str:
         tokens = (
             f"  {self.input_tokens} → {self.output_tokens} tokens" if self.input_tokens or self.output_tokens else ""
         )
         money = "" if self.cost is None else f"  {self.cost:.6f}"
-        return f"{self.kind} {self.name} at {self.path}: {self.why}{tokens}{money}"
+        cached = "  from the cache" if self.cached else ""
+        return f"{self.kind} {self.name} at {self.path}: {self.why}{tokens}{money}{cached}"
 
 
 @dataclasses.dataclass
@@ -83,8 +85,10 @@ class Certificate:
 
     @property
     def holds(self) -> bool:
-        """Whether the run was reproduced: nothing went live, nothing failed, and the answer is the recorded one."""
-        return not self.live and self.error is None and self.equal is not False and not self.blocked
+        """Whether the run was reproduced: the program came to it, nothing went live, nothing failed,
+        and the answer is the recorded one."""
+        reached = self.replay_id is not None
+        return reached and not self.live and self.error is None and self.equal is not False and not self.blocked
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in the JSON."""

@@ -389,7 +389,8 @@ class Replayer(Where):
         with self.tracer.faults.guard("live call of a replay"):
             exchange = asked[0].request.exchange
             told = exchange.dump(response, chunks) if len(asked) == 1 else {}
-            if len(asked) == 1:
+            live.cached = "served" in call.span.facts
+            if len(asked) == 1 and not live.cached:
                 live.input_tokens, live.output_tokens = exchange.usage(told)
             live.cost = self.terms.cost(live.model, live.input_tokens, live.output_tokens)
             with self._lock:

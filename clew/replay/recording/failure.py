@@ -28,8 +28,9 @@ def register_failure(cls: type[BaseException], dump: Out, again: Out, name: str 
     _registered.insert(0, (cls, name or f"{cls.__module__}.{cls.__qualname__}", dump, again))
 
 
-def dump(error: BaseException) -> bytes:
-    """An exception as bytes: its class's name, its message, and what it holds where that can be kept."""
+def dump(error: BaseException, *, causes: int = 8) -> bytes:
+    """An exception as bytes: its class's name, its message, and what it holds where that can be kept, with what it was
+    raised from (so many of those at most)."""
     cls, held = type(error), _NOTHING
     module, name = cls.__module__, cls.__qualname__
     try:
@@ -37,7 +38,8 @@ def dump(error: BaseException) -> bytes:
         if known is not None:
             module, name, held = "", known[1], pack(known[2](error))
         else:
-            held = pack([list(error.args), {name: one for name, one in vars(error).items() if name != "__notes__"}])
+            told = {name: one for name, one in vars(error).items() if name != "__notes__"}
+            held = pack([list(error.args), told, _causes(error, causes)])
     except Unstorable:
         pass
     return _encode([module, name, told_of(error)[0], msgspec.Raw(held)])
@@ -46,13 +48,22 @@ def dump(error: BaseException) -> bytes:
 def again(data: bytes) -> Any:
     """Raise what was raised: a ReplayedError that names it where its class is not loaded, or what it held was not kept.
     Returns an answer only where what was raised was none but a way to ask for one."""
-    module, name, message, raw = _decode(data)
+    module, name, _, raw = _decode(data)
     held = bytes(raw)
     if not module and held != _NOTHING:
         known = next((one for one in _registered if one[1] == name), None)
         if known is not None:
             return known[3](unpack(held))
-    raise _made(module, name, held) or ReplayedError(f"{module}.{name}: {message}".lstrip("."))
+    raise _again(data)
+
+
+def _causes(error: BaseException, causes: int) -> bytes:
+    return b"" if error.__cause__ is None or not causes else dump(error.__cause__, causes=causes - 1)
+
+
+def _again(data: bytes) -> Exception:
+    module, name, message, raw = _decode(data)
+    return _made(module, name, bytes(raw)) or ReplayedError(f"{module}.{name}: {message}".lstrip("."))
 
 
 def _made(module: str, name: str, held: bytes) -> Exception | None:
@@ -62,10 +73,12 @@ def _made(module: str, name: str, held: bytes) -> Exception | None:
     if held == _NOTHING or not isinstance(cls, type) or not issubclass(cls, Exception):
         return None
     try:
-        arguments, attributes = unpack(held)
+        arguments, attributes, *causes = unpack(held)
         made = cls.__new__(cls, *arguments)
         made.args = tuple(arguments)
         made.__dict__.update(attributes)
+        if causes and causes[0]:
+            made.__cause__ = _again(causes[0])
         return made
     except Exception:  # a class that is made otherwise
         return None

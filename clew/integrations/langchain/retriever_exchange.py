@@ -2,36 +2,98 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from langchain_core.documents import Document
+from langchain_core.vectorstores.base import VectorStoreRetriever
 
 from clew.integrations.langchain import answer as _answer  # noqa: F401 - LangChain's classes become answers
 from clew.integrations.langchain.index import store_of
 from clew.integrations.langchain.transport import unread
+from clew.replay.answer import register_answer
 from clew.replay.identity import identity
 from clew.replay.value_exchange import ValueExchange
-from clew.store.errors import Unkeyable
+from clew.store.errors import Unkeyable, Unstorable
 
 _TRACED = ("callbacks", "tags", "metadata", "name")
+_MEASURES = frozenset(
+    ("query", "embedding", "k", "fetch_k", "lambda_mult", "score_threshold")
+)  # which name no document
 _CONTENT = ("store", "index", "docstore", "index_to_docstore_id")
 
+with contextlib.suppress(ImportError):
+    import numpy as np
 
-class RetrieverExchange(ValueExchange):
+    register_answer(np.float64, float, np.float64)  # a score
+    register_answer(np.float32, float, np.float32)
+
+
+class _Search(ValueExchange):
+    """Documents of a vector store, found by what they are: a store gives ids of its own to those that have none, so they
+    are named by their place in it, unless the search may look at ids itself."""
+
+    def __init__(self, operation: str, store: Any, *, renames: bool) -> None:
+        super().__init__(operation)
+        self._store = store
+        self._renames = renames
+
+    def state(self) -> Any:
+        """All that the store holds, document by document: a version of the index says nothing of their metadata."""
+        entries = self._entries()
+        if self._renames:
+            entries = [one.model_copy(update={"id": f"#{at}"}) for at, one in enumerate(entries)]
+        return [identity(self._store, without=_CONTENT), [identity(one) for one in entries]]
+
+    def dump(self, response: Any, chunks: list[tuple[int, Any]] | None) -> Any:
+        if not self._renames:
+            return super().dump(response, chunks)
+        places = {one.id: f"#{at}" for at, one in enumerate(self._entries())}
+        return super().dump(_named(response, places), chunks)
+
+    def load(self, data: Any) -> Any:
+        response = super().load(data)
+        return (
+            _named(response, {f"#{at}": one.id for at, one in enumerate(self._entries())})
+            if self._renames
+            else response
+        )
+
+    def _entries(self) -> list[Any]:
+        table = store_of(type(self._store))
+        if table is None:
+            raise Unkeyable(f"what a {type(self._store).__qualname__} holds cannot be seen")
+        return list(table.entries(self._store))
+
+
+def _named(found: Any, names: dict[Any, Any]) -> Any:
+    """Documents, or pairs of them and their scores, with the ids that these are called by. Raises Unstorable."""
+    if isinstance(found, Document):
+        if found.id not in names:
+            raise Unstorable("a document that is not in the store")
+        return found.model_copy(update={"id": names[found.id]})
+    if type(found) in (list, tuple):
+        return type(found)(_named(part, names) for part in found)
+    return found
+
+
+class RetrieverExchange(_Search):
     """A call of a retriever. `more` are its other arguments."""
 
     def __init__(self, retriever: Any, query: Any, more: dict[str, Any]) -> None:
-        super().__init__("retrieve")
+        store = getattr(retriever, "vectorstore", None)
+        alone = type(retriever) is VectorStoreRetriever and not more and _MEASURES.issuperset(retriever.search_kwargs)
+        super().__init__("retrieve", store, renames=alone and store_of(type(store)) is not None)
         self._retriever = retriever
         self._query = query
         self._more = more
 
     def parts(self) -> dict[str, Any]:
-        store = getattr(self._retriever, "vectorstore", None)
+        store = self._store
         traced = unread(_TRACED, type(self._retriever))
         return {
             "retriever": identity(self._retriever, without=[*traced, "vectorstore"] if store is not None else traced),
-            "store": None if store is None else _state(store),
+            "store": None if store is None else self.state(),
             "query": identity(self._query),
             "more": identity(self._more),
         }
@@ -54,25 +116,16 @@ def _document(value: Any) -> Document:
     return Document(value["text"], metadata=value.get("metadata") or {}, id=value.get("id"))
 
 
-class SearchExchange(ValueExchange):
+class SearchExchange(_Search):
     """A search of a vector store itself, without a retriever."""
 
     def __init__(self, store: Any, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        super().__init__(operation)
-        self._store = store
+        plain = len(args) <= 2 and _MEASURES.issuperset(kwargs) and store_of(type(store)) is not None
+        super().__init__(operation, store, renames=plain)
         self._asked = {"args": list(args), **kwargs}
 
     def parts(self) -> dict[str, Any]:
-        return {"store": _state(self._store), "asked": identity(self._asked)}
+        return {"store": self.state(), "asked": identity(self._asked)}
 
     def seen(self) -> dict[str, Any]:
         return {"store": self._store, "asked": self._asked}
-
-
-def _state(store: Any) -> Any:
-    """All that a vector store holds, document by document: a version of the index says nothing of their metadata."""
-    table = store_of(type(store))
-    if table is None:
-        raise Unkeyable(f"what a {type(store).__qualname__} holds cannot be seen")
-    held = [identity(document) for document in table.entries(store)]
-    return [identity(store, without=_CONTENT), held]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import operator
 from typing import Any
 
 from langchain_core.messages import ToolMessage
@@ -14,6 +16,7 @@ from clew.replay.identity import identity
 from clew.replay.value_exchange import ValueExchange
 from clew.store.errors import Unkeyable, Unstorable
 
+_OWN = "\0own"  # in place of the id of the call
 _MADE = ("tool_call_schema", "args", "callbacks", "tags", "metadata", "verbose")
 
 
@@ -56,9 +59,12 @@ class ToolExchange(ValueExchange):
     def dump(self, response: Any, chunks: list[tuple[int, Any]] | None) -> Any:
         own = self._call_id
         if not isinstance(response, ToolMessage):
-            if own is not None and any(own in text for _, text in texts(pack(response))):
+            if own is None:
+                return super().dump(response, chunks)
+            kept = _renamed(response, own, _OWN)
+            if any(own in text for _, text in texts(pack(kept))):
                 raise Unstorable("an answer that holds the id of the call")
-            return super().dump(response, chunks)
+            return super().dump(response, chunks) if kept is response else {"bound": kept}
         if response.tool_call_id != own:
             raise Unstorable("a ToolMessage with the id of another call")
         bare = response.model_copy(update={"id": None, "tool_call_id": ""})
@@ -67,6 +73,8 @@ class ToolExchange(ValueExchange):
         return {"message": bare}
 
     def load(self, data: Any) -> Any:
+        if "bound" in data:
+            return _renamed(data["bound"], _OWN, self._call_id)
         if "message" not in data:
             return super().load(data)
         message = data["message"]
@@ -79,6 +87,23 @@ class ToolExchange(ValueExchange):
         if self._tool.response_format == "content_and_artifact" and not isinstance(value, (tuple, ToolMessage)):
             return (value, None)
         return value
+
+
+def _renamed(value: Any, before: str, after: Any) -> Any:
+    """The same with another id in the messages that answer this call, as a tool that returns a Command makes them; the
+    very same where there are none."""
+    if isinstance(value, ToolMessage):
+        return value.model_copy(update={"tool_call_id": after}) if value.tool_call_id == before else value
+    if type(value) in (list, tuple):
+        parts = [_renamed(part, before, after) for part in value]
+        return value if all(map(operator.is_, parts, value)) else type(value)(parts)
+    if type(value) is dict:
+        named = {name: _renamed(part, before, after) for name, part in value.items()}
+        return value if all(map(operator.is_, named.values(), value.values())) else named
+    if dataclasses.is_dataclass(value) and hasattr(value, "update"):
+        update = _renamed(value.update, before, after)
+        return value if update is value.update else dataclasses.replace(value, update=update)  # type: ignore[type-var]
+    return value
 
 
 def _bare(value: Any) -> Any:

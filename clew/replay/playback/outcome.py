@@ -21,6 +21,7 @@ from clew.tracer.span import OpenSpan
 
 _NOTHING = object()
 _MINTED = ("id", "tool_call_id")
+_DOCUMENT = {"text", "metadata", "id"}
 
 
 def concluded(
@@ -129,11 +130,13 @@ def _values(span: SpanView) -> Any:
 
 
 def unnamed(value: Any, names: dict[str, str]) -> Any:
-    """A captured value with the ids of its messages renamed by the order of their first use."""
+    """A captured value with the ids of its messages and documents renamed by the order of their first use."""
     if isinstance(value, list):
         return [unnamed(part, names) for part in value]
     if not isinstance(value, dict):
         return value
+    if value.keys() == _DOCUMENT and isinstance(value["id"], str):
+        return {**value, "id": names.setdefault(value["id"], f"#{len(names)}")}
     if "role" not in value or "content" not in value:
         return {key: unnamed(part, names) for key, part in value.items()}
 

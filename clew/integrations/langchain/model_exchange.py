@@ -148,6 +148,8 @@ class ModelExchange:
         return None
 
     def usage(self, data: Any) -> tuple[int, int]:
+        if "chunks" in data and not data["chunks"]:
+            return 0, 0
         for generation in _generations(self.load(data)):
             usage = getattr(getattr(generation, "message", None), "usage_metadata", None)
             if usage:

@@ -14,8 +14,21 @@ from clew.replay.identity import identity
 from clew.store.encoding import qualified_name
 from clew.store.errors import ClewError
 
-_DEPTH = 12
+_DEPTH = 48
 _THINGS = 20_000
+_HOLDING = (
+    str,
+    int,
+    float,
+    bytes,
+    bytearray,
+    list,
+    tuple,
+    dict,
+    set,
+    frozenset,
+    BaseException,
+)  # beside their attributes
 Renamed = dict[str, str]  # ids that were minted -> what they are called here
 Form = Callable[[Any, Renamed], Any]
 _forms: list[tuple[type, Form]] = []
@@ -32,7 +45,7 @@ def loose(value: Any, renamed: Renamed | None = None) -> Any:
 
 
 class _Look:
-    """One look at a value; what lies beyond so many things is not looked at."""
+    """One look at a value; of what lies beyond so many things only what has an exact form is looked at."""
 
     def __init__(self, renamed: Renamed) -> None:
         self.renamed = renamed
@@ -40,8 +53,10 @@ class _Look:
 
     def at(self, value: Any, around: tuple[int, ...]) -> Any:
         self.left -= 1
-        if self.left < 0 or id(value) in around or len(around) > _DEPTH:
+        if id(value) in around:
             return ["around"]
+        if self.left < 0 or len(around) > _DEPTH:
+            return self._exact(value)
         try:
             return self._told(value, (*around, id(value)))
         except Exception:  # an object whose own methods fail
@@ -61,11 +76,29 @@ class _Look:
         try:
             return identity(value)
         except ClewError:
-            fields = _fields(value)
+            fields = None if isinstance(value, _HOLDING) else _fields(value)
         if fields is None:
-            return _leaf(value)
+            return _leaf(value) if callable(value) else self._taken_apart(value, around)
         told = {name: self.at(part, around) for name, part in sorted(fields.items())}
         return ["object", qualified_name(type(value)), told]
+
+    def _taken_apart(self, value: Any, around: tuple[int, ...]) -> Any:
+        """What a value says it would be copied from; one that says nothing is seen as one of its class."""
+        if isinstance(value, (set, frozenset)):
+            members = sorted((self.at(part, around) for part in value), key=repr)
+            return ["object", qualified_name(type(value)), members]
+        made = value.__reduce_ex__(4)
+        if not isinstance(made, tuple):  # the name of a singleton
+            return [_leaf(value), made]
+        _, arguments, state, items, pairs = (*made, None, None, None)[:5]
+        told = [arguments, state, items and list(items), pairs and [list(pair) for pair in pairs]]
+        return ["object", qualified_name(type(value)), [self.at(part, around) for part in told]]
+
+    def _exact(self, value: Any) -> Any:
+        try:
+            return identity(value)
+        except Exception:
+            return _leaf(value)
 
 
 def _name(key: Any) -> str:

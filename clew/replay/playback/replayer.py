@@ -159,11 +159,15 @@ class Replayer(Where):
 
     # -- what is asked
 
+    def _digests(self, call: Call) -> list[bytes]:
+        found = requests(self.tracer, call)
+        return [] if found is None else [one.digest for one in found.all]
+
     def _place(self, call: Call) -> Place | None:
         """Where a call is asked, as the recording names it; None of one that is not this replay's."""
         if not self.open or call.span is None:
             return None
-        place = self._of(call.span)
+        place = self._of(call.span, lambda: self._digests(call))
         if place is None and self.terms.mode != "hybrid" and self._is_lost(call.span):
             miss = ReplayMiss(
                 f"{call.kind} {call.name} was asked outside of any run while run {self.recording.run_id} is replayed: its thread "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections.abc import Callable
 
 from clew.replay.recording.recording import HERE, Lane, Place, Recording, below
 from clew.tracer import context
@@ -21,7 +21,6 @@ class Where:
         self.root_path = ""
         self.open = True
         self._lanes: dict[int, Lane] = {}
-        self._names: Counter[str] = Counter()
         self._runs: list[OpenRun] = []  # kept, so that their identities stay theirs
         self._lock = threading.Lock()
 
@@ -36,9 +35,10 @@ class Where:
             return True
         return self.root is not None and run.started_ns >= self.root.started_ns and not run.replay_of
 
-    def _of(self, span: OpenSpan) -> Place | None:
+    def _of(self, span: OpenSpan, first: Callable[[], list[bytes]] = list) -> Place | None:
+        """The place of a span; `first` are the requests that are asked in it."""
         if self.root is None:
-            return Place(self._lane(span), span.path)
+            return Place(self._lane(span, first), span.path)
         if not self._holds(span):
             return None
         return Place(HERE, self.relative(span.path))
@@ -69,19 +69,32 @@ class Where:
 
     def run_of(self, lane: Lane) -> OpenRun | None:
         """The run that replays the one of this lane; None where it asked nothing."""
+        if lane == HERE:
+            return self.tracer.process_run
         return next((run for run in self._runs if self._lanes[id(run)] == lane), None)
 
-    def _lane(self, span: OpenSpan) -> Lane:
+    def _lane(self, span: OpenSpan, first: Callable[[], list[bytes]]) -> Lane:
         run = self.top(span)
         if run is self.tracer.process_run:
             return HERE
         with self._lock:
             if id(run) not in self._lanes:
-                self._lanes[id(run)] = (run.name, self._names[run.name])
-                self._names[run.name] += 1
+                self._lanes[id(run)] = self._free(run.name, span.path, first())
                 self._runs.append(run)
                 self._linked(span, run, self._lanes[id(run)])
             return self._lanes[id(run)]
+
+    def _free(self, name: str, path: str, asked: list[bytes]) -> Lane:
+        """The first run of this name that asked the same, of those that nothing replays yet; runs may be concurrent, and
+        begin in another order than recorded. Else the next one."""
+        taken = set(self._lanes.values())
+        free = [lane for lane in self.recording.lanes(name) if lane not in taken]
+        same = (lane for lane in free if any(self.recording.begins(Place(lane, path), one) for one in asked))
+        beyond = (
+            name,
+            1 + max((lane[1] for lane in {*taken, *self.recording.lanes(name)} if lane[0] == name), default=-1),
+        )
+        return next(same, None) or next(iter(free), beyond)
 
     def _linked(self, span: OpenSpan, run: OpenRun, lane: Lane) -> None:
         """A run of the process is linked to the one that it replays."""

@@ -96,6 +96,17 @@ class Recording:
         found = self._near.get((place, kind, operation), [])
         return found[number] if number < len(found) else None
 
+    def lanes(self, name: str) -> list[Lane]:
+        """The runs of this name, those that asked something first, each in the order in which they began."""
+        asked = {place.lane for place, _ in self.entries}
+        return sorted(
+            (lane for lane in {*self.roots, *asked} if lane[0] == name), key=lambda one: (one not in asked, one)
+        )
+
+    def begins(self, place: Place, request: bytes) -> bool:
+        """Whether this was asked at this place."""
+        return (place, request, 0) in self._exact
+
     def elsewhere(self, request: bytes) -> Place | None:
         """Where else this was asked."""
         found = self._asked.get(request)

@@ -43,12 +43,7 @@ from clew.replay.code.module import (
     versions,
     with_parents,
 )
-from clew.replay.code.reading import (
-    ABSENT,
-    cell_content,
-    look,
-    state_of,
-)
+from clew.replay.code.reading import ABSENT, cell_content, look, state_of
 from clew.replay.code.witness import Witness, is_plain_container
 from clew.store.digest import Digest
 from clew.store.encoding import value_digest

@@ -43,8 +43,8 @@ from clew.replay.code.module import (
     versions,
     with_parents,
 )
-from clew.replay.code.reading import ABSENT, cell_content, look, state_of
-from clew.replay.code.witness import Witness, is_plain_container
+from clew.replay.code.reading import ABSENT, cell_content, state_of
+from clew.replay.code.witness import Witness
 from clew.store.digest import Digest
 from clew.store.encoding import value_digest
 from clew.store.errors import Unkeyable
@@ -57,8 +57,7 @@ _DERIVED = frozenset(
     (
         "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__",
         "__annotations_cache__", "_abc_impl", "__abstractmethods__", "_member_map_", "_value2member_map_",
-        "_member_names_", "_unhashable_values_", "_unhashable_values_map_", "_hashable_values_",
-        "__pydantic_setattr_handlers__",  # what pydantic remembers of fields that were set
+        "_member_names_", "_unhashable_values_", "_unhashable_values_map_", "_hashable_values_", "__pydantic_setattr_handlers__",
         "__pydantic_core_schema__",  # holds addresses; of what it is made from, the fields cost the module's source
     )
 )  # fmt: skip
@@ -340,10 +339,7 @@ class Dependencies:
             return ["enum", self.value(cls, place), self.mapping(state, place)]
         content = values.container(value)
         if content is not None:
-            if is_plain_container(value):
-                self.witness.add_container(value)
-            else:
-                self.witness.add_reading(look(values.container_parts, value))
+            self.witness.add_read(value, values.container_parts)
         state = state_of(value)
         if cls.__module__ == "functools":
             state.pop("__doc__", None)

@@ -12,14 +12,14 @@ import ctypes
 import functools
 import struct
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from gc import get_referents
 from itertools import chain, repeat
 from operator import attrgetter, is_not
 from types import FunctionType, MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from clew.replay.code.reading import ABSENT, Reading, unchanged
+from clew.replay.code.reading import ABSENT, Reading, look, unchanged
 from clew.replay.code.version import version_of
 
 T = TypeVar("T")
@@ -168,9 +168,12 @@ class Witness:
             known.setdefault(name, space.get(name, ABSENT))
         self._sealed = None
 
-    def add_reading(self, reading: Reading) -> None:
-        """What must be read anew each time."""
-        self._readings.append(reading)
+    def add_read(self, value: Any, reader: Callable[[Any], Sequence[Any]]) -> None:
+        """A container, or what must be read anew each time."""
+        if type(value) in _HELD or type(value) in _DICTS:
+            self.add_container(value)
+        else:
+            self._readings.append(look(reader, value))
 
     def include(self, other: Witness) -> None:
         """All that another one has seen, which has no owners."""
@@ -185,11 +188,6 @@ class Witness:
                 known.setdefault(name, value)
         self._readings += other._readings
         self._sealed = None
-
-
-def is_plain_container(value: Any) -> bool:
-    """Whether `add_container` sees all of a container."""
-    return type(value) in _HELD or type(value) in _DICTS
 
 
 class Witnessed(Generic[T]):

@@ -21,6 +21,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from clew.replay.code import Code, code_of, witnessed
+from clew.replay.code.module import name_in
 from clew.replay.code.witness import Witness
 from clew.store.encoding import encode_key, qualified_name
 from clew.store.errors import EncodingError, Unkeyable
@@ -114,7 +115,7 @@ def _identity(value: Any, place: str, around: list[int], without: frozenset[str]
         witness.blind = True
         return _array(value, place)
     if cls is FunctionType:
-        return ("function", qualified_name(value), _code(value, witness))
+        return ("function", name_in(value), _code(value, witness))
     if cls is MethodType:
         return ("method", _code(value.__func__, witness), inside(value.__self__, place))
     if cls is functools.partial:
@@ -129,7 +130,7 @@ def _identity(value: Any, place: str, around: list[int], without: frozenset[str]
         return _class(value, place, witness)
     if is_hidden(value):  # what it hides is redacted by the name it stands under here
         witness.add_instance(value)
-        return ("secret", qualified_name(cls), {"secret": value.get_secret_value()})
+        return ("secret", name_in(cls), {"secret": value.get_secret_value()})
     return _object(value, place, around, without, witness)
 
 
@@ -173,7 +174,7 @@ def _slots(cls: type) -> Iterator[str]:
 
 def _class(cls: type, place: str, witness: Witness) -> Any:
     try:
-        return ("class", qualified_name(cls), _code(cls, witness))
+        return ("class", name_in(cls), _code(cls, witness))
     except Unkeyable as error:
         raise Unkeyable(f"{place}: {error}") from error
 

@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from clew.replay.code.module import name_in
 from clew.replay.identity import identity
-from clew.store.encoding import qualified_name
 from clew.store.errors import ClewError
 
 _DEPTH = 12
@@ -65,7 +65,7 @@ class _Look:
         if fields is None:
             return _leaf(value)
         told = {name: self.at(part, around) for name, part in sorted(fields.items())}
-        return ["object", qualified_name(type(value)), told]
+        return ["object", name_in(type(value)), told]
 
 
 def _name(key: Any) -> str:
@@ -85,4 +85,4 @@ def _fields(value: Any) -> dict[str, Any] | None:
 def _leaf(value: Any) -> Any:
     """A function or class by its name, anything else by its class."""
     named = value if callable(value) and hasattr(value, "__qualname__") else type(value)
-    return ["unseen", qualified_name(named)]
+    return ["unseen", name_in(named)]

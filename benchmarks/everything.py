@@ -25,6 +25,7 @@ QUICK = {
     "lineage": ["--edges", "100000", "--answers", "5000"],
     "processes": ["--spans", "200"],
     "start": ["--times", "2"],
+    "cache": ["--rounds", "2", "--runs", "12", "--no-peers"],
 }
 
 
@@ -35,7 +36,7 @@ def everything(options: argparse.Namespace) -> int:
     for name in options.only or QUICK:
         started = time.perf_counter()
         arguments = QUICK[name] if options.quick else []
-        if name == "overhead" and options.bench:
+        if name in ("overhead", "cache") and options.bench:
             arguments = [*arguments, "--bench", str(options.bench.absolute())]
         if name == "start" and options.install:
             arguments = [*arguments, "--install"]
@@ -76,7 +77,7 @@ if __name__ == "__main__":
                 __doc__,
                 ("--quick", {"action": "store_true", "help": "small runs, to see that all of them work"}),
                 ("--only", {"nargs": "+", "choices": list(QUICK), "metavar": "NAME", "help": f"of {', '.join(QUICK)}"}),
-                ("--bench", {"type": Path, "help": "folder of reference_agent.py, for overhead"}),
+                ("--bench", {"type": Path, "help": "folder of reference_agent.py, for overhead and cache"}),
                 (
                     "--install",
                     {"action": "store_true", "help": "also weigh an install of the core (needs a package index)"},

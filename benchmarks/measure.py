@@ -167,9 +167,16 @@ def child(script: str | os.PathLike[str], *arguments: Any, folder: Path | None =
 class Companion:
     """A script in a process of its own that is told, and tells, one line at a time. CheckFailed where it fails."""
 
-    def __init__(self, script: str | os.PathLike[str], *arguments: Any, folder: Path | None = None, **environment: str):
+    def __init__(
+        self,
+        script: str | os.PathLike[str],
+        *arguments: Any,
+        folder: Path | None = None,
+        python: str | os.PathLike[str] = sys.executable,
+        **environment: str,
+    ):
         self._process = subprocess.Popen(
-            [sys.executable, os.fspath(script), *map(str, arguments)],
+            [os.fspath(python), os.fspath(script), *map(str, arguments)],
             cwd=folder,
             env=child_environment(**environment),
             stdin=subprocess.PIPE,

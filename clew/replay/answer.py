@@ -20,7 +20,7 @@ from clew.store.errors import Unstorable
 _TUPLE, _SET, _FROZENSET, _MAP, _SCALAR, _REGISTERED, _BIG_INT = range(1, 8)
 _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1
 _DEPTH = 64
-_encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.decode
+_encode = msgspec.msgpack.Encoder().encode
 _PLAIN = frozenset((type(None), bool, float, bytes))
 _FLOATS = frozenset((float,))
 
@@ -58,7 +58,7 @@ def pack(value: Any) -> bytes:
 def unpack(data: bytes) -> Any:
     """The answer of `data`. Raises Unstorable where it holds what is not registered here."""
     try:
-        return _decode(data, ext_hook=_back)
+        return _read(data)
     except msgspec.MsgspecError as error:
         raise Unstorable(f"an answer that cannot be read: {error}") from error
 
@@ -80,12 +80,13 @@ def texts(data: bytes) -> Iterator[tuple[str | None, Any]]:
                 yield from inside(name, part)
 
     def opened(code: int, content: memoryview) -> Any:
-        inner = _decode(content, ext_hook=opened)
+        inner = read(content)
         if code == _MAP:
             return [{key: part} if isinstance(key, str) else [key, part] for key, part in inner]
         return inner
 
-    yield from inside(None, _decode(data, ext_hook=opened))
+    read = msgspec.msgpack.Decoder(ext_hook=opened).decode
+    yield from inside(None, read(data))
 
 
 def _out(value: Any, depth: int) -> Any:
@@ -127,7 +128,12 @@ def _ext(code: int, content: Any) -> msgspec.msgpack.Ext:
 
 
 def _back(code: int, content: memoryview) -> Any:
-    inner = _decode(content, ext_hook=_back)
+    inner = _read(content)
+    if code == _REGISTERED:
+        known = _by_name.get(inner[0])
+        if known is None:
+            raise Unstorable(f"an answer that holds a {inner[0]}, which is not known here")
+        return known.load(inner[1])
     if code == _TUPLE:
         return tuple(inner)
     if code == _SET:
@@ -140,10 +146,10 @@ def _back(code: int, content: memoryview) -> Any:
         return int(inner, 16)
     if code == _SCALAR:
         return _BY_SCALAR[inner[0]](inner[1])
-    known = _by_name.get(inner[0]) if code == _REGISTERED else None
-    if known is None:
-        raise Unstorable(f"an answer that holds a {inner[0] if code == _REGISTERED else code}, which is not known here")
-    return known.load(inner[1])
+    raise Unstorable(f"an answer that holds a {code}, which is not known here")
+
+
+_read = msgspec.msgpack.Decoder(ext_hook=_back).decode
 
 
 def _equal(one: Any, other: Any) -> bool:

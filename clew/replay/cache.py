@@ -17,10 +17,10 @@ import msgspec
 
 from clew.lineage import index
 from clew.replay.answer import pack, texts, unpack
-from clew.replay.batch import Batches, Together, saved_by
+from clew.replay.batch import Batches, Together
 from clew.replay.effect import Effect, effect_of
 from clew.replay.flight import Flights
-from clew.replay.key import Key, key_of
+from clew.replay.key import Key, Part, key_of
 from clew.replay.settings import Cache, here
 from clew.store import blob
 from clew.store.action import Actions
@@ -37,6 +37,7 @@ from clew.tracer.exchange import Exchange
 from clew.tracer.init import Tracer
 
 Chunks = list[tuple[int, Any]]
+_PURE = Effect("pure")
 
 
 class Asked(NamedTuple):
@@ -67,6 +68,11 @@ def _copied(chunk: Any) -> Any:
         return chunk
 
 
+async def _yielded(chunks: list[Any]) -> AsyncIterator[Any]:
+    for chunk in chunks:
+        yield chunk
+
+
 class CachePolicy:
     """Answers calls from the actions of a store, and adds to them."""
 
@@ -87,6 +93,8 @@ class CachePolicy:
             return perform()
         if isinstance(asked, Together):
             return self._batches.call(call, asked, perform)
+        if (answer := self._answer(asked)) is not MISSING:
+            return answer
         made: list[Any] = []
 
         def compute() -> bytes | None:
@@ -106,6 +114,8 @@ class CachePolicy:
             return await perform()
         if isinstance(asked, Together):
             return await self._batches.call_async(call, asked, perform)
+        if (answer := self._answer(asked)) is not MISSING:
+            return answer
         made: list[Any] = []
 
         async def compute() -> bytes | None:
@@ -123,6 +133,8 @@ class CachePolicy:
         asked = self._ask(call)
         if asked is None or isinstance(asked, Together):
             return perform()
+        if (chunks := self._look_chunks(asked, near=True)) is not MISSING:
+            return iter(chunks)
 
         def compute() -> Iterator[Any]:
             heard = _Heard()
@@ -137,6 +149,8 @@ class CachePolicy:
         asked = self._ask(call)
         if asked is None or isinstance(asked, Together):
             return perform()
+        if (chunks := self._look_chunks(asked, near=True)) is not MISSING:
+            return _yielded(chunks)
 
         async def compute() -> AsyncIterator[Any]:
             heard = _Heard()
@@ -161,9 +175,9 @@ class CachePolicy:
                 return None
             if hasattr(exchange, "each"):
                 call.narrow = exchange.narrowed
-                each = [self._asked(call, one, Effect("pure"), settings) for one in exchange.each()]
+                each = [self._asked(call, one, _PURE, settings) for one in exchange.each()]
                 return Together(exchange, each)
-            effect = getattr(exchange, "effect", Effect("pure"))
+            effect = getattr(exchange, "effect", _PURE)
             if effect.name == "never":
                 return None
             if call.kind == "tool":
@@ -180,10 +194,14 @@ class CachePolicy:
         return None
 
     def _asked(self, call: Call, exchange: Exchange, effect: Effect, settings: Cache) -> Asked:
-        ttl = min((one for one in (effect.ttl_seconds, settings.ttl_seconds) if one is not None), default=None)
+        ttl = effect.ttl_seconds
+        if settings.ttl is not None:
+            ttl = min(one for one in (ttl, settings.ttl_seconds) if one is not None)
         parts = exchange.parts()
         if effect.idempotency_key is not None:
-            parts = {"tool": parts["tool"], "idempotency": effect.idempotency_key(parts["arguments"])}
+            arguments = parts["arguments"]
+            given = arguments.value if isinstance(arguments, Part) else arguments
+            parts = {"tool": parts["tool"], "idempotency": effect.idempotency_key(given)}
         assert call.span is not None
         key = key_of(self.tracer.gate, call.kind, exchange, parts, (call.span.path, call.occurrence))
         return Asked(call, exchange, key, None if ttl is None else int(ttl * 1e9))
@@ -219,31 +237,50 @@ class CachePolicy:
         with self.tracer.faults.guard("cache lookup"):
             self.actions.fetch(keys, time.time_ns())
 
-    def _look(self, asked: Asked, *, into: list[Action] | None = None) -> Any:
-        """The bytes of a known answer, or MISSING."""
+    def _find(self, asked: Asked, *, chunks: bool = False, near: bool = False) -> tuple[Action, bytes, Any] | None:
+        """What is known (with `near`, in this store): its action, its bytes, and the response or the chunks; None where
+        nothing that can be read is."""
         try:
             now = time.time_ns()
-            entry = self.actions.look(asked.key.digest, now)
-            if entry is None or now - entry.when_ns > (
-                asked.expires_after_ns or now
-            ):  # what was said when it was kept,
-                return MISSING  # and what is said now
+            entry = self.actions.look(asked.key.digest, now, near=near)
+            if entry is None or now - entry.when_ns > (asked.expires_after_ns or now):
+                return None  # what was said when it was kept counts, and what is said now
             data = self.actions.answer(entry)
-            asked.exchange.load(unpack(data))  # what cannot be read here is none
+            told = unpack(data)
+            return entry, data, asked.exchange.load_chunks(told) if chunks else asked.exchange.load(told)
         except (Unstorable, ClewError):
-            return MISSING
+            return None
         except Exception as error:
             self.tracer.faults.add("cache lookup", error)
+            return None
+
+    def _answer(self, asked: Asked) -> Any:
+        """The response of an answer that is known in this store, or MISSING."""
+        found = self._find(asked, near=True)
+        if found is None:
             return MISSING
+        self._hit(asked, found[0])
+        return found[2]
+
+    def _look(self, asked: Asked, *, into: list[Action] | None = None) -> Any:
+        """The bytes of a known answer, or MISSING."""
+        found = self._find(asked)
+        if found is None:
+            return MISSING
+        entry, data, _ = found
         if into is None:
             self._hit(asked, entry)
         else:
             into.append(entry)
         return data
 
-    def _look_chunks(self, asked: Asked) -> Any:
-        data = self._look(asked)
-        return MISSING if data is MISSING else [chunk for _, chunk in asked.exchange.load_chunks(unpack(data))]
+    def _look_chunks(self, asked: Asked, *, near: bool = False) -> Any:
+        """The chunks of a known answer, or MISSING."""
+        found = self._find(asked, chunks=True, near=near)
+        if found is None:
+            return MISSING
+        self._hit(asked, found[0])
+        return [chunk for _, chunk in found[2]]
 
     def _served(self, asked: Asked, data: bytes | None) -> Any:
         """The response of an answer that was found, or that another caller has just got; MISSING where that one is not to
@@ -263,13 +300,18 @@ class CachePolicy:
         span = asked.call.span
         assert span is not None
         span.facts["served"] = True
-        span.attributes(
-            {"clew.cache.hit": True, "clew.cache.key": asked.key.digest.hex(), "clew.cache.model": asked.exchange.model}
-        )
+        about: dict[str, Any] = {
+            "clew.cache.hit": True,
+            "clew.cache.key": asked.key.digest.hex(),
+            "clew.cache.model": asked.exchange.model,
+        }
         if entry is not None:
-            span.attributes(saved_by([entry]))
+            about["clew.cache.saved.duration_ns"] = entry.duration_ns
+            about["clew.cache.saved.input_tokens"] = entry.input_tokens
+            about["clew.cache.saved.output_tokens"] = entry.output_tokens
             if entry.span_id:
                 span.link(entry.trace_id, entry.span_id, "served_from")
+        span.attributes(about)
 
     def _keep(
         self, asked: Asked, response: Any, chunks: Chunks | None, started_ns: int, *, quietly: bool = False

@@ -7,10 +7,10 @@ import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar, overload
 
+from clew.replay.code.module import name_in
 from clew.replay.effect import Effect, declared
 from clew.replay.identity import code_digest, identity
 from clew.replay.value_exchange import ValueExchange
-from clew.store.encoding import qualified_name
 from clew.tracer import boundary, init
 from clew.tracer.boundary import Call
 from clew.tracer.capture import Given
@@ -30,10 +30,10 @@ class FunctionExchange(ValueExchange):
 
     def parts(self) -> dict[str, Any]:
         code = code_digest(self._function, version=self._version)
-        return {"tool": [qualified_name(self._function), code], "arguments": identity(self._arguments)}
+        return {"tool": [name_in(self._function), code], "arguments": identity(self._arguments)}
 
     def seen(self) -> dict[str, Any]:
-        return {"tool": [qualified_name(self._function), self._version], "arguments": self._arguments}
+        return {"tool": [name_in(self._function), self._version], "arguments": self._arguments}
 
 
 @overload

@@ -20,7 +20,9 @@ from collections.abc import Collection, Iterable, Iterator
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from clew.replay.code import Code, code_of
+from clew.replay.code import Code, code_of, witnessed
+from clew.replay.code.module import name_in
+from clew.replay.code.witness import Witness
 from clew.store.encoding import encode_key, qualified_name
 from clew.store.errors import EncodingError, Unkeyable
 
@@ -33,14 +35,19 @@ _MADE = re.compile(
     r"\.__(pydantic_\w+|private_attributes|signature|clew_wrapped)__|\.<annotation>\."
 ).search  # no state: made of code
 _DEPTH = 60  # a schema that refers to others is that deep once they are put in
+_CONTAINERS = frozenset((list, dict, set, frozenset))
+_NONE: frozenset[str] = frozenset()
 _POINTER = 8
 _HEAP_TYPE = 1 << 9  # of CPython's flags: made by a class statement, or by C code that takes the trouble
 
 
-def identity(value: Any, *, without: Collection[str] = ()) -> Any:
-    """What `value` is, as data a key can be made of; its fields named in `without` are told otherwise. Raises Unkeyable."""
+def identity(value: Any, *, without: Collection[str] = (), witness: Witness | None = None) -> Any:
+    """What `value` is, as data a key can be made of; its fields named in `without` are told otherwise. Raises Unkeyable.
+
+    While `witness` holds, which sees all that is read, that is what it is.
+    """
     try:
-        return _identity(value, type(value).__name__, [], frozenset(without))
+        return _identity(value, type(value).__name__, [], frozenset(without), witness or Witness())
     except EncodingError as error:
         raise Unkeyable(str(error)) from error
 
@@ -55,6 +62,12 @@ def is_hidden(value: Any) -> bool:
     return qualified_name(type(value)) in _SECRETS
 
 
+def _code(thing: Any, witness: Witness) -> bytes:
+    code, seen = witnessed(thing)
+    witness.include(seen)
+    return bytes(_seen(code).digest)
+
+
 def _seen(code: Code) -> Code:
     for part in code.parts:
         if part.kind == "opaque" and not _MADE(part.name):
@@ -62,52 +75,63 @@ def _seen(code: Code) -> Code:
     return code
 
 
-def _identity(value: Any, place: str, around: list[int], without: frozenset[str] = frozenset()) -> Any:
+def _identity(value: Any, place: str, around: list[int], without: frozenset[str], witness: Witness) -> Any:
     cls = type(value)
     if cls in _PLAIN:
         return value
     if id(value) in around or len(around) > _DEPTH:
         raise Unkeyable(f"{place} holds itself, or is nested too deeply")
     around = [*around, id(value)]
+
+    def inside(part: Any, place: str) -> Any:
+        return _identity(part, place, around, _NONE, witness)
+
+    if cls in _CONTAINERS:
+        witness.add_container(value)
     if cls is list:
-        return [_identity(part, f"{place}[{at}]", around) for at, part in enumerate(value)]
+        return [inside(part, f"{place}[{at}]") for at, part in enumerate(value)]
     if cls is tuple:
-        return ("tuple", *(_identity(part, f"{place}[{at}]", around) for at, part in enumerate(value)))
+        return ("tuple", *(inside(part, f"{place}[{at}]") for at, part in enumerate(value)))
     if cls is dict:
-        told = [(key, _identity(part, f"{place}[{key!r}]"[:200], around)) for key, part in value.items()]
+        told = [(key, inside(part, f"{place}[{key!r}]"[:200])) for key, part in value.items()]
         if all(type(key) is str for key in value):
             return dict(told)
-        return ("dict", _sorted((_identity(key, f"{place}.<key>", around), part) for key, part in told))
+        return ("dict", _sorted((inside(key, f"{place}.<key>"), part) for key, part in told))
     if cls is set or cls is frozenset:
-        return (cls.__name__, _sorted(_identity(part, f"{place}.<member>", around) for part in value))
+        return (cls.__name__, _sorted(inside(part, f"{place}.<member>") for part in value))
     if cls in (datetime.datetime, datetime.time):
-        return (cls.__name__, value.isoformat(), value.fold, _identity(value.tzinfo, f"{place}.tzinfo", around))
+        return (cls.__name__, value.isoformat(), value.fold, inside(value.tzinfo, f"{place}.tzinfo"))
     if qualified_name(cls) == "zoneinfo.ZoneInfo" and value.key is not None:
         return ("zone", value.key)
     if cls is datetime.timezone:
         return ("timezone", repr(value))
     if cls is bytearray:
+        witness.blind = True
         return ("bytearray", bytes(value))
     if isinstance(value, enum.Enum):
-        return ("enum", _class(cls, place), value.name, _identity(value.value, f"{place}.value", around))
+        witness.add_instance(value)
+        return ("enum", _class(cls, place, witness), value.name, inside(value.value, f"{place}.value"))
     if cls.__module__ == "numpy":
+        witness.blind = True
         return _array(value, place)
     if cls is FunctionType:
-        return ("function", qualified_name(value), code_digest(value))
+        return ("function", name_in(value), _code(value, witness))
     if cls is MethodType:
-        return ("method", code_digest(value.__func__), _identity(value.__self__, place, around))
+        return ("method", _code(value.__func__, witness), inside(value.__self__, place))
     if cls is functools.partial:
+        witness.add_instance(value)
         held = [value.func, value.args, value.keywords]
-        return ("partial", *(_identity(one, f"{place}.<partial>", around) for one in held))
+        return ("partial", *(inside(one, f"{place}.<partial>") for one in held))
     if cls is re.Pattern:
         return ("pattern", value.pattern, value.flags)
     if cls is BuiltinFunctionType and (value.__self__ is None or isinstance(value.__self__, ModuleType)):
         return ("builtin", f"{value.__module__}.{value.__qualname__}")
     if isinstance(value, type):
-        return _class(value, place)
+        return _class(value, place, witness)
     if is_hidden(value):  # what it hides is redacted by the name it stands under here
-        return ("secret", qualified_name(cls), {"secret": value.get_secret_value()})
-    return _object(value, place, around, without)
+        witness.add_instance(value)
+        return ("secret", name_in(cls), {"secret": value.get_secret_value()})
+    return _object(value, place, around, without, witness)
 
 
 def _sorted(forms: Iterable[Any]) -> list[Any]:
@@ -115,7 +139,7 @@ def _sorted(forms: Iterable[Any]) -> list[Any]:
     return sorted(forms, key=encode_key)
 
 
-def _object(value: Any, place: str, around: list[int], without: frozenset[str]) -> Any:
+def _object(value: Any, place: str, around: list[int], without: frozenset[str], witness: Witness) -> Any:
     cls = type(value)
     slots = list(_slots(cls))
     own = [name for name in slots if name not in ("__dict__", "__weakref__")]
@@ -123,15 +147,21 @@ def _object(value: Any, place: str, around: list[int], without: frozenset[str]) 
     in_python = cls.__flags__ & _HEAP_TYPE and not cls.__itemsize__
     if not in_python or cls.__basicsize__ > object.__basicsize__ + _POINTER * pointers:
         raise Unkeyable(f"{place} is a {qualified_name(cls)}, which has no canonical form")
+    witness.add_instance(value)
     fields = dict(getattr(value, "__dict__", None) or {})
     fields.update((name, getattr(value, name)) for name in own if hasattr(value, name))
     given = fields.pop("__pydantic_fields_set__", None)
+    if given is not None:
+        witness.add_container(given)
     if type(private := fields.get("__pydantic_private__")) is dict:
+        witness.add_container(private)
         fields["__pydantic_private__"] = {name: part for name, part in private.items() if name not in without}
     told = {
-        name: _identity(part, f"{place}.{name}", around) for name, part in sorted(fields.items()) if name not in without
+        name: _identity(part, f"{place}.{name}", around, _NONE, witness)
+        for name, part in sorted(fields.items())
+        if name not in without
     }
-    return ("object", _class(cls, place), told, sorted(given) if given and not without else None)
+    return ("object", _class(cls, place, witness), told, sorted(given) if given and not without else None)
 
 
 def _slots(cls: type) -> Iterator[str]:
@@ -142,9 +172,9 @@ def _slots(cls: type) -> Iterator[str]:
             yield f"_{owner.__name__.lstrip('_')}{name}" if private else name
 
 
-def _class(cls: type, place: str) -> Any:
+def _class(cls: type, place: str, witness: Witness) -> Any:
     try:
-        return ("class", qualified_name(cls), bytes(_seen(code_of(cls)).digest))
+        return ("class", name_in(cls), _code(cls, witness))
     except Unkeyable as error:
         raise Unkeyable(f"{place}: {error}") from error
 

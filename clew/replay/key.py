@@ -11,15 +11,18 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from clew.replay.identity import identity
 from clew.store import chain
 from clew.store.digest import CHAIN, VALUE, Digest, Domain, digest, raw_digest
 from clew.store.encoding import encode_key
 from clew.store.errors import EncodingError, Unkeyable
+from clew.store.plain import is_plain, marshalled
 from clew.tracer.capture import Batch
 from clew.tracer.exchange import Exchange
 from clew.tracer.gate import Gate
 
-_VERSION = 1
+_VERSION = 2
+_REMEMBERED = 4096
 _pack = msgspec.msgpack.Encoder(order="sorted", enc_hook=bytes).encode
 
 
@@ -41,7 +44,7 @@ def key_of(gate: Gate, kind: str, exchange: Exchange, parts: dict[str, Any], occ
     fields: dict[str, bytes] = {}
     for name, value in parts.items():
         try:
-            fields[name] = _list(value, sink) if type(value) is Listed else raw_digest(VALUE, encode_key(value, sink))
+            fields[name] = value.digest(sink) if isinstance(value, Part) else raw_digest(VALUE, encode_key(value, sink))
         except EncodingError as error:
             raise Unkeyable(f"{name}: {error}") from error
     request = request_of(kind, exchange.operation, fields)
@@ -51,16 +54,98 @@ def key_of(gate: Gate, kind: str, exchange: Exchange, parts: dict[str, Any], occ
 
 def request_of(kind: str, operation: str, fields: dict[str, bytes]) -> Digest:
     """What is asked, as one digest: the key of a call that is not sampled."""
-    return digest(Domain.ACTION, _pack([_VERSION, kind, operation, fields]))
+    asked = (kind, operation, *fields, *fields.values())
+    request = _requests.get(asked)
+    if request is None:
+        request = digest(Domain.ACTION, _pack([_VERSION, kind, operation, fields]))
+        if len(_requests) >= _REMEMBERED:
+            _requests.clear()
+        _requests[asked] = request
+    return request
 
 
-class Listed(list[Any]):
+_requests: dict[tuple[Any, ...], Digest] = {}
+
+
+class Part:
+    """A part of a request that knows its digest better than by its whole content. `value` is that content."""
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> Any:
+        """What is asked, as data."""
+        raise NotImplementedError
+
+    def digest(self, sink: Batch) -> bytes:
+        """The digest of what is asked, redacted by `sink`. Raises EncodingError."""
+        raise NotImplementedError
+
+
+class Listed(Part):
     """A list that grows at its end from call to call, such as a conversation: its digest is a hash chain."""
 
+    __slots__ = ("_value",)
 
-def _list(values: Listed, sink: Batch) -> bytes:
-    current = bytes(chain.EMPTY)
-    for value in values:
-        item = raw_digest(VALUE, encode_key(value, sink))
-        current = raw_digest(CHAIN, chain.link_bytes(current, VALUE, item))
-    return current
+    def __init__(self, value: list[Any]) -> None:
+        self._value = value
+
+    @property
+    def value(self) -> list[Any]:
+        return self._value
+
+    def digest(self, sink: Batch) -> bytes:
+        current = bytes(chain.EMPTY)
+        for value in self._value:
+            current = linked(current, raw_digest(VALUE, encode_key(value, sink)))
+        return current
+
+
+def linked(current: bytes, item: bytes) -> bytes:
+    """The digest of a list with one more item."""
+    return raw_digest(CHAIN, chain.link_bytes(current, VALUE, item))
+
+
+class Remembered(Part):
+    """A value that is asked with again and again. Whoever gives it knows that it is the same."""
+
+    __slots__ = ("_known", "_value")
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self._known: tuple[Gate, int, bytes] | None = None
+
+    @property
+    def value(self) -> Any:
+        return self._value
+
+    def digest(self, sink: Batch) -> bytes:
+        known = self._known
+        if known is not None and known[0] is sink.gate and known[1] == sink.version:
+            return known[2]
+        made = raw_digest(VALUE, encode_key(self._value, sink))
+        if sink.current:
+            self._known = sink.gate, sink.version, made
+        return made
+
+
+def plain_part(value: Any) -> Any:
+    """The part of a value that is plain, as options and arguments mostly are: one of equal content is remembered. Of any
+    other, its identity. Raises Unkeyable."""
+    content = marshalled(value)
+    if content is None or len(content) > _LONG:
+        return identity(value)
+    known = _plain.get(content)
+    if known is not None:
+        return known
+    made = Remembered(identity(value))
+    if not is_plain(value) or marshalled(value) != content:
+        return made
+    if len(_plain) >= _REMEMBERED:
+        _plain.clear()
+    _plain[content] = made
+    return made
+
+
+_LONG = 1 << 14
+_plain: dict[bytes, Remembered] = {}

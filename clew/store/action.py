@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,6 +28,7 @@ INLINE_BYTES = 64 << 10  # of a record that the catalog repeats
 CLEARED = "clear"  # operation of an action that says since when others are not served: it is no answer, and not evicted
 _REMEMBERED_BYTES = 32 << 20
 _COLUMNS = tuple(column.name for column in catalog.action.c)
+_BY_KEY = 'SELECT record, stem, "offset" FROM action WHERE key = ?'
 
 
 class Actions:
@@ -41,10 +41,11 @@ class Actions:
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def look(self, key: bytes, now_ns: int) -> Action | None:
-        """The action with this key; None where there is none, it has expired, or it cannot be read."""
+    def look(self, key: bytes, now_ns: int, *, near: bool = False) -> Action | None:
+        """The action with this key; None where there is none, it has expired, or it cannot be read. With `near` no other
+        store is asked."""
         found = self._look_here(key, now_ns)
-        if found is None and self.sharing is not None:
+        if found is None and self.sharing is not None and not near:
             found = self.sharing.look(key, now_ns)
             if found is not None:
                 self._remember(found, len(found.answer))
@@ -107,12 +108,13 @@ class Actions:
 
     def read(self, key: bytes) -> Action | None:
         """The action with this key as the store has it now, expired or not; None where none can be read."""
-        with self.store.read() as connection:
-            row = connection.execute(_by_key(), {"key": key}).first()
+        row = self.store.row(_BY_KEY, bound(key))
         if row is None:
             return None
         try:
-            payload = row.record if row.record is not None else self._payload(row.stem, row.offset)
+            payload, stem, offset = row
+            if payload is None:
+                payload = self._payload(stem, offset)
             found = record.decode(RecordType.ACTION, payload) if payload else None
         except (CorruptRecord, ClewError, OSError):
             return None
@@ -136,12 +138,6 @@ class Actions:
             self._known[entry.key] = entry, size
             while self._bytes > _REMEMBERED_BYTES and len(self._known) > 1:
                 self._bytes -= self._known.popitem(last=False)[1][1]
-
-
-@cache
-def _by_key() -> sa.Select[Any]:
-    table = catalog.action.c
-    return sa.select(table.record, table.stem, table.offset).where(table.key == sa.bindparam("key"))
 
 
 def insert(connection: Connection, actions: Iterable[tuple[Action, str, int]], *, fields: bool = False) -> None:

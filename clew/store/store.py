@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import operator
 import os
+import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from clew.store.decoding import Code
 from clew.store.digest import Digest, Domain, text_of
 from clew.store.errors import CorruptBlob, NotFound
 from clew.store.folder import Folder
+from clew.store.kept import KeptConnection
 from clew.store.record import RecordType
 from clew.store.segment import SegmentFile
 from clew.store.tensor import tensor_parts
@@ -49,6 +51,8 @@ class Store:
         self._cache: OrderedDict[bytes, tuple[Domain, bytes]] = OrderedDict()
         self._cached = 0
         self._lock = threading.RLock()
+        sqlite = self.engine.dialect.name == "sqlite"
+        self._kept = KeptConnection(self.engine, folder.catalog) if sqlite else None
         if create:
             self._migrate()
 
@@ -66,6 +70,18 @@ class Store:
     def write(self) -> Any:
         """A writing transaction; use it in a `with`."""
         return backend.write(self.engine)
+
+    def row(self, statement: str, *values: Any) -> tuple[Any, ...] | None:
+        """The first row of a statement with a `?` for each value: for what is asked again and again."""
+        if self._kept is not None:
+            with contextlib.suppress(sqlite3.Error):  # else it says below what is wrong, in clew's words
+                return self._kept.row(statement, values)
+        named = {f"p{at}": value for at, value in enumerate(values)}
+        parts = statement.split("?")
+        text = "".join([part + f":p{at}" for at, part in enumerate(parts[:-1])]) + parts[-1]
+        with self.read() as connection:
+            found = connection.execute(sa.text(text), named).first()
+        return None if found is None else tuple(found)
 
     # -- content
 
@@ -220,6 +236,8 @@ class Store:
         """Let go of files and connections. Safe to call twice."""
         with self._lock:
             self.forget_segments()
+        if self._kept is not None:
+            self._kept.close()
         self.engine.dispose()
 
     def __enter__(self) -> Self:

@@ -54,6 +54,7 @@ class Settings:
     capture: bool
     cache: Any = None  # what `replay.settings.Cache.of` makes of what was said
     record: bool = False
+    code: str | None = None  # in a replay: the digest of the recorded code that runs
 
 
 class Tracer:

@@ -33,9 +33,12 @@ def own(response: Any) -> Any:
     for generation in getattr(response, "generations", [response]):
         for one in generation if isinstance(generation, list) else [generation]:
             message = getattr(one, "message", None)
-            if message is not None:
+            if message is not None and message.__dict__.get("id") is not None:
                 message.id = None
     return response
+
+
+_new, _set = object.__new__, object.__setattr__
 
 
 def _dump(value: Any) -> Any:
@@ -43,8 +46,22 @@ def _dump(value: Any) -> Any:
 
 
 def _register(cls: Any) -> None:
+    names = set(cls.model_fields)
+    count = len(names)
+    opens = cls.model_config.get("extra") == "allow"
+    bare = cls.__pydantic_post_init__ is None and not cls.__private_attributes__
+
     def load(data: Any) -> Any:
         fields, extra, given = data
+        if (
+            bare and len(fields) == count and names.issuperset(fields) and (extra is not None) == opens
+        ):  # what model_construct would make of it
+            made = _new(cls)
+            _set(made, "__dict__", fields)
+            _set(made, "__pydantic_fields_set__", set(given))
+            _set(made, "__pydantic_extra__", extra)
+            _set(made, "__pydantic_private__", None)
+            return made
         made = cls.model_construct(_fields_set=set(given), **fields)
         if extra:
             made.__pydantic_extra__.update(extra)

@@ -7,11 +7,12 @@ is the same request.
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 from langchain_core.language_models import BaseLLM
 from langchain_core.language_models.chat_models import generate_from_stream
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import (
     ChatGeneration,
     ChatGenerationChunk,
@@ -24,25 +25,13 @@ from langchain_core.outputs import (
 from clew.integrations.langchain.answer import own
 from clew.integrations.langchain.attachment import is_service
 from clew.integrations.langchain.client import destinations
+from clew.integrations.langchain.message_exchange import Messages
 from clew.integrations.langchain.transport import unread
+from clew.replay.code.witness import Witness, Witnessed
 from clew.replay.identity import identity, is_hidden
-from clew.replay.key import Listed
-from clew.replay.recording.loose import register_form
-from clew.store.encoding import qualified_name
+from clew.replay.key import Remembered, plain_part
 from clew.store.errors import Unkeyable
 
-_MINTED_METADATA = frozenset((
-    "id", "request_id", "created", "created_at", "token_usage", "usage", "system_fingerprint", "headers", "logprobs",
-    "service_tier", "total_duration", "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count",
-    "eval_duration", "x_groq",
-))  # fmt: skip
-_COUNTED = frozenset(("usage_metadata", "tool_call_chunks", "chunk_position", "example"))
-_BLOCKS_WITH_IDS = frozenset((
-    "tool_use", "tool_result", "tool_call", "tool_call_chunk", "function_call", "function_call_output", "reasoning",
-    "server_tool_use", "server_tool_call", "server_tool_result", "web_search_tool_result",
-    "code_execution_tool_result",
-))  # fmt: skip
-_BLOCK_IDS = ("id", "call_id", "tool_use_id", "tool_call_id")
 _TRANSPORT = frozenset((
     "callbacks", "callback_manager", "verbose", "tags", "metadata", "name", "cache", "rate_limiter",
     "custom_get_token_ids", "disable_streaming", "streaming", "stream_usage", "stream_options", "stream_chunk_timeout",
@@ -57,6 +46,40 @@ _TRANSPORT_OPTIONS = frozenset((
 _CUT_SHORT = frozenset(("length", "max_tokens", "content_filter", "refusal", "safety", "recitation", "blocklist"))
 
 
+class _Model(NamedTuple):
+    """What is known of a model while it is as it was: what it is, and what it says of itself."""
+
+    told: Remembered | Unkeyable
+    services: list[str]  # fields that hold a client or the like
+    transport: frozenset[str]  # options that say nothing about the answer
+    name: str
+    temperature: Any
+    elsewhere: Any  # the temperature that it hands on beside its own
+    answers: Any  # how many it gives
+
+
+def _model(instance: Any, witness: Witness) -> _Model:
+    fields = _fields(instance)
+    try:
+        told: Any = Remembered(identity(instance, without=_reaching(fields, type(instance)), witness=witness))
+    except Unkeyable as error:
+        told, witness.blind = error, True
+    about = instance._get_ls_params()
+    return _Model(
+        told,
+        [name for name, value in fields.items() if is_service(value)],
+        unread(_TRANSPORT_OPTIONS, type(instance)),
+        str(about.get("ls_model_name") or getattr(instance, "model_name", None) or instance._llm_type),
+        about.get("ls_temperature", getattr(instance, "temperature", None)),
+        (getattr(instance, "model_kwargs", None) or {}).get("temperature", 0),
+        getattr(instance, "n", None),
+    )
+
+
+_models: Witnessed[_Model] = Witnessed()
+_NONE, _NOTHING = Remembered(None), Remembered({})
+
+
 class ModelExchange:
     """A call of a chat model, or of a completion model."""
 
@@ -67,32 +90,32 @@ class ModelExchange:
         self._options = options
         self._completes = isinstance(instance, BaseLLM)
         self.operation = "completion" if self._completes else "chat"
-        about = instance._get_ls_params(stop=stop)
-        self.model = str(about.get("ls_model_name") or getattr(instance, "model_name", None) or instance._llm_type)
-        temperature = options.get("temperature", about.get("ls_temperature", getattr(instance, "temperature", None)))
-        elsewhere = (getattr(instance, "model_kwargs", None) or {}).get("temperature", 0)
-        self.sampled = temperature != 0 or elsewhere != 0
+        self._model = _models.of(instance, functools.partial(_model, instance))
+        self.model = self._model.name
+        self.sampled = options.get("temperature", self._model.temperature) != 0 or self._model.elsewhere != 0
 
     def parts(self) -> dict[str, Any]:
-        if any(count not in (None, 1) for count in (self._options.get("n"), getattr(self._instance, "n", None))):
+        if any(count not in (None, 1) for count in (self._options.get("n"), self._model.answers)):
             raise Unkeyable("several answers at once, of which a stream has but one")
-        transport = unread(_TRANSPORT_OPTIONS, type(self._instance))
-        options = {name: value for name, value in self._options.items() if name not in transport}
-        fields = _fields(self._instance)
-        reaching = _reaching(fields, type(self._instance))
-        renamed: dict[str, str] = {}
-        if self._completes:
-            asked: Any = identity(list(self._content))
-        else:
-            asked = Listed([_asked(message, renamed) for message in self._content])
+        if isinstance(self._model.told, Unkeyable):
+            raise self._model.told
+        options = {name: value for name, value in self._options.items() if name not in self._model.transport}
         return {
-            "model": identity(self._instance, without=reaching),
-            "reached": destinations(self._instance, fields, reaching),
-            "parameters": identity(dict(self._instance._identifying_params)),
-            "stop": identity(self._stop),
-            "options": identity(options),
-            "prompts" if self._completes else "messages": asked,
+            "model": self._model.told,
+            "reached": self._reached() if self._model.services else _NOTHING,
+            "parameters": plain_part(dict(self._instance._identifying_params)),
+            "stop": _NONE if self._stop is None else plain_part(self._stop),
+            "options": plain_part(options) if options else _NOTHING,
+            **self._asked(),
         }
+
+    def _reached(self) -> Any:
+        return plain_part(destinations(self._instance, _fields(self._instance), self._model.services))
+
+    def _asked(self) -> dict[str, Any]:
+        if self._completes:
+            return {"prompts": plain_part(list(self._content))}
+        return {"messages": Messages(self._content)}
 
     def seen(self) -> dict[str, Any]:
         return {
@@ -157,40 +180,10 @@ class ModelExchange:
         return 0, 0
 
 
-register_form(BaseMessage, lambda message, renamed: _asked(message, renamed))
-
-
 def _generations(response: Any) -> list[Any]:
     if isinstance(response, ChatResult):
         return list(response.generations)
     return [generation for one in response.generations for generation in one]
-
-
-def _asked(message: Any, renamed: dict[str, str]) -> dict[str, Any]:
-    """A message as a provider could be sent it."""
-    if not isinstance(message, BaseMessage):
-        raise Unkeyable(f"a message that is a {type(message).__name__}")
-
-    def name(minted: Any) -> Any:
-        return renamed.setdefault(minted, f"#{len(renamed)}") if type(minted) is str else minted
-
-    told: dict[str, Any] = {"class": qualified_name(type(message))}
-    for field, value in {**message.__dict__, **(message.__pydantic_extra__ or {})}.items():
-        if field in _COUNTED:
-            continue
-        if field in ("id", "tool_call_id"):
-            value = name(value)
-        elif field in ("tool_calls", "invalid_tool_calls"):
-            value = [{**call, "id": name(call.get("id"))} for call in value]
-        elif field == "response_metadata":
-            value = {key: part for key, part in value.items() if key not in _MINTED_METADATA}
-        elif field == "content" and type(value) is list:
-            value = [_block(block, name) for block in value]
-        elif field == "additional_kwargs" and type(value.get("tool_calls")) is list:
-            calls = [{**call, "id": name(call.get("id"))} for call in value["tool_calls"]]
-            value = {**value, "tool_calls": calls}
-        told[field] = identity(value)
-    return told
 
 
 def _fields(model: Any) -> dict[str, Any]:
@@ -201,12 +194,6 @@ def _reaching(fields: dict[str, Any], cls: type) -> set[str]:
     """Fields that say how the model is reached or traced, clients, and what the caller is known by."""
     transport = unread(_TRANSPORT, cls)
     return {name for name, value in fields.items() if name in transport or is_service(value) or is_hidden(value)}
-
-
-def _block(block: Any, name: Any) -> Any:
-    if type(block) is not dict or block.get("type") not in _BLOCKS_WITH_IDS:
-        return block
-    return {key: name(value) if key in _BLOCK_IDS else value for key, value in block.items()}
 
 
 def _text(value: Any) -> str:

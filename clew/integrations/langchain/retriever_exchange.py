@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+from collections.abc import Collection
 from typing import Any
 
 from langchain_core.documents import Document
@@ -12,14 +14,16 @@ from clew.integrations.langchain import answer as _answer  # noqa: F401 - LangCh
 from clew.integrations.langchain.index import store_of
 from clew.integrations.langchain.transport import unread
 from clew.replay.answer import register_answer
+from clew.replay.code.witness import Witness, Witnessed
 from clew.replay.identity import identity
+from clew.replay.key import Remembered, plain_part
 from clew.replay.value_exchange import ValueExchange
 from clew.store.errors import Unkeyable, Unstorable
 
 _TRACED = ("callbacks", "tags", "metadata", "name")
-_MEASURES = frozenset(
-    ("query", "embedding", "k", "fetch_k", "lambda_mult", "score_threshold")
-)  # which name no document
+# Which name no document.
+_MEASURES = frozenset(("query", "embedding", "k", "fetch_k", "lambda_mult", "score_threshold"))
+_SEEN = 1000  # documents: to look at more takes as long as to tell them
 _CONTENT = ("store", "index", "docstore", "index_to_docstore_id")
 
 with contextlib.suppress(ImportError):
@@ -38,32 +42,28 @@ class _Search(ValueExchange):
         self._store = store
         self._renames = renames
 
-    def state(self) -> Any:
-        """All that the store holds, document by document: a version of the index says nothing of their metadata."""
-        entries = self._entries()
-        if self._renames:
-            entries = [one.model_copy(update={"id": f"#{at}"}) for at, one in enumerate(entries)]
-        return [identity(self._store, without=_CONTENT), [identity(one) for one in entries]]
+    def state(self) -> Remembered:
+        """What the store holds."""
+        return _stores[self._renames].of(self._store, functools.partial(_state, self._store, self._renames))
 
     def dump(self, response: Any, chunks: list[tuple[int, Any]] | None) -> Any:
         if not self._renames:
             return super().dump(response, chunks)
-        places = {one.id: f"#{at}" for at, one in enumerate(self._entries())}
+        places = {one.id: f"#{at}" for at, one in enumerate(_entries(self._store))}
         return super().dump(_named(response, places), chunks)
 
     def load(self, data: Any) -> Any:
-        response = super().load(data)
-        return (
-            _named(response, {f"#{at}": one.id for at, one in enumerate(self._entries())})
-            if self._renames
-            else response
-        )
+        found = super().load(data)
+        if not self._renames:
+            return found
+        return _named(found, {f"#{at}": one.id for at, one in enumerate(_entries(self._store))})
 
-    def _entries(self) -> list[Any]:
-        table = store_of(type(self._store))
-        if table is None:
-            raise Unkeyable(f"what a {type(self._store).__qualname__} holds cannot be seen")
-        return list(table.entries(self._store))
+
+def _entries(store: Any) -> list[Any]:
+    table = store_of(type(store))
+    if table is None:
+        raise Unkeyable(f"what a {type(store).__qualname__} holds cannot be seen")
+    return list(table.entries(store))
 
 
 def _named(found: Any, names: dict[Any, Any]) -> Any:
@@ -91,11 +91,12 @@ class RetrieverExchange(_Search):
     def parts(self) -> dict[str, Any]:
         store = self._store
         traced = unread(_TRACED, type(self._retriever))
+        without = [*traced, "vectorstore"] if store is not None else traced
         return {
-            "retriever": identity(self._retriever, without=[*traced, "vectorstore"] if store is not None else traced),
+            "retriever": _retrievers.of(self._retriever, functools.partial(_told, self._retriever, without)),
             "store": None if store is None else self.state(),
-            "query": identity(self._query),
-            "more": identity(self._more),
+            "query": plain_part(self._query),
+            "more": plain_part(self._more),
         }
 
     def seen(self) -> dict[str, Any]:
@@ -125,7 +126,38 @@ class SearchExchange(_Search):
         self._asked = {"args": list(args), **kwargs}
 
     def parts(self) -> dict[str, Any]:
-        return {"store": self.state(), "asked": identity(self._asked)}
+        return {"store": self.state(), "asked": plain_part(self._asked)}
 
     def seen(self) -> dict[str, Any]:
         return {"store": self._store, "asked": self._asked}
+
+
+def _told(retriever: Any, without: Collection[str], witness: Witness) -> Remembered:
+    return Remembered(identity(retriever, without=without, witness=witness))
+
+
+def _state(store: Any, renames: bool, witness: Witness) -> Remembered:
+    """All that a vector store holds, document by document: a version of the index says nothing of their metadata."""
+    held = _entries(store)
+    if renames:
+        held = [one.model_copy(update={"id": f"#{at}"}) for at, one in enumerate(held)]
+    told = identity(store, without=_CONTENT, witness=witness)
+    _see(getattr(store, "store", None), witness)
+    return Remembered([told, [identity(document) for document in held]])
+
+
+def _see(records: Any, witness: Witness) -> None:
+    """What the documents are made of, where that is a dict of dicts; else it is read anew each time."""
+    if type(records) is not dict or len(records) > _SEEN or any(type(one) is not dict for one in records.values()):
+        witness.blind = True
+        return
+    witness.add_container(records)
+    for record in records.values():
+        witness.add_container(record)
+        for name, value in record.items():
+            if name != "vector":  # no part of a document
+                identity(value, witness=witness)
+
+
+_retrievers: Witnessed[Remembered] = Witnessed()
+_stores: dict[bool, Witnessed[Remembered]] = {renames: Witnessed() for renames in (False, True)}

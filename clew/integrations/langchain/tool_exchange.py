@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import operator
 from typing import Any
 
@@ -11,8 +12,10 @@ from langchain_core.messages import ToolMessage
 from clew.integrations.langchain import answer as _answer  # noqa: F401 - LangChain's classes become answers
 from clew.integrations.langchain.transport import unread
 from clew.replay.answer import pack, texts
+from clew.replay.code.witness import Witness, Witnessed
 from clew.replay.effect import effect_of
 from clew.replay.identity import identity
+from clew.replay.key import Remembered, plain_part
 from clew.replay.value_exchange import ValueExchange
 from clew.store.errors import Unkeyable, Unstorable
 
@@ -44,12 +47,10 @@ class ToolExchange(ValueExchange):
             raise Unkeyable("the tool was given the run's configuration, and may depend on all of it")
         told = effect_of(self._tool)
         version = told.version if told is not None else None
-        made = unread(_MADE, type(self._tool))
-        without = made if version is None else (*made, "func", "coroutine")
-        return {
-            "tool": [identity(self._tool, without=without), version],
-            "arguments": identity(self._arguments),
-        }
+        known = _tools.of(self._tool, functools.partial(_told, self._tool, version))
+        if known[0] != version:
+            known = _told(self._tool, version, Witness())
+        return {"tool": known[1], "arguments": plain_part(self._arguments)}
 
     def seen(self) -> dict[str, Any]:
         given = {name: _bare(value) for name, value in self._injected.items() if name != "tool_call_id"}
@@ -87,6 +88,16 @@ class ToolExchange(ValueExchange):
         if self._tool.response_format == "content_and_artifact" and not isinstance(value, (tuple, ToolMessage)):
             return (value, None)
         return value
+
+
+def _told(tool: Any, version: str | None, witness: Witness) -> tuple[str | None, Remembered]:
+    """What a tool is, for a version that was said of it."""
+    made = unread(_MADE, type(tool))
+    without = made if version is None else (*made, "func", "coroutine")
+    return version, Remembered([identity(tool, without=without, witness=witness), version])
+
+
+_tools: Witnessed[tuple[str | None, Remembered]] = Witnessed()
 
 
 def _renamed(value: Any, before: str, after: Any) -> Any:

@@ -81,6 +81,8 @@ def align(a: list[Step], b: list[Step]) -> list[Pair]:
     todo = list(tops)
     while todo:
         pair = todo.pop()
+        if pair.a and pair.b and pair.a.served != pair.b.served:
+            continue  # what the one did itself, the other was spared
         pair.children = _level(pair.a.children if pair.a else [], pair.b.children if pair.b else [])
         for child in pair.children:
             child.parent = pair

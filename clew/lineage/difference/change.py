@@ -144,7 +144,7 @@ def _items(
 
 
 def _forms(parts: list[Part], role: str) -> list[Any]:
-    return [(part.print, part.kind, part.name, rounded(part.info)) for part in parts if part.role == role]
+    return [(part.print, part.kind, part.called, rounded(part.info)) for part in parts if part.role == role]
 
 
 class _Side:
@@ -169,7 +169,7 @@ def _of_role(side: str, role: str, one: _Side, other: _Side) -> list[Change]:
         found += compared(side, place, ABSENT if i is None else a[i], ABSENT if j is None else b[j])
         if i is not None and j is not None:
             left, right = one.parts[i], other.parts[j]
-            if left.name != right.name:
-                found.append(Change(side, f"{place} (name)", left.name, right.name))
+            if left.called != right.called:
+                found.append(Change(side, f"{place} (name)", left.called, right.called))
             found += compared(side, f"{place} (info)", rounded(left.info), rounded(right.info))
     return found

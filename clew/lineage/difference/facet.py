@@ -54,11 +54,16 @@ class Facets:
         found = [
             self._captured("code", digests, self._code),
             self._captured("environment", digests, _environment),
-            self._captured("entry", digests, lambda one, other: list(compared("entry", "", one, other))),
+            self._entry(digests),
             self._seeds(),
             _plain("session", *(row.session for row in self._runs)),
         ]
         return [*found, _plain("data", _data(a), _data(b))]
+
+    def _entry(self, digests: list[dict[str, bytes]]) -> Facet:
+        if any(row.replay_of for row in self._runs):
+            return Facet("entry", None, [], "a replay starts the recorded program from another folder")
+        return self._captured("entry", digests, lambda one, other: list(compared("entry", "", one, other)))
 
     def _digests(self, row: Any) -> dict[str, bytes]:
         query = sa.select(catalog.run.c.facets).where(catalog.run.c.run_id == row.process_id)
@@ -172,5 +177,6 @@ def _data(steps: Iterable[Step]) -> dict[str, Any]:
     for step in steps:
         for part in step.used:
             if part.kind in _DATA and part.domain:
-                found.setdefault(f"{part.kind} {part.name or part.role}", set()).add(str(Digest(part.digest)))
+                name = (part.name or part.role).rpartition("/")[2]  # wherever it lies
+                found.setdefault(f"{part.kind} {name}", set()).add(str(Digest(part.digest)))
     return {name: " ".join(sorted(digests)) for name, digests in sorted(found.items())}

@@ -61,11 +61,12 @@ def _canonical(value: Any) -> Any:
 
 
 def rounded(info: dict[str, Any]) -> dict[str, Any]:
-    """A slot's small facts, with numbers as exact as they mean something, without its place, which its order tells."""
+    """A slot's small facts, with numbers as exact as they mean something; without its place, which its order tells, and
+    its score, by which it has that place."""
     return {
         key: float(f"{part:.{_SIGNIFICANT}g}") if isinstance(part, float) else part
         for key, part in info.items()
-        if key not in ("rank", "index")
+        if key not in ("rank", "index", "score")
     }
 
 

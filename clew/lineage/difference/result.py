@@ -44,6 +44,11 @@ class Difference:
         What they were made with (`facets`) may still differ, and times, token counts and minted ids always do."""
         return self.answer.equal is not False and all(pair.state == "equal" for pair in self.pairs())
 
+    def __str__(self) -> str:
+        from clew.lineage.difference.telling import text  # rich is for who reads
+
+        return text(self)
+
     def pairs(self) -> list[Pair]:
         """All pairs, each before those in it."""
         return [pair for top in self.steps for pair in top.within()]

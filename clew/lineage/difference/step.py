@@ -33,9 +33,17 @@ class Part:
     print: bytes
     value: Any = None
 
+    @property
+    def called(self) -> str | None:
+        """Its name, where that says what it is: a file and an index are what they hold, wherever they lie."""
+        return None if self.kind in ("file", "index") else self.name
+
     def read(self, content: Fingerprints, renaming: Any) -> Any:
         """The value, with its ids renamed."""
         return content.value(self.domain, self.digest, renaming) if self.domain else self.value
+
+
+_SERVED = ("served", "instead")
 
 
 class Step:
@@ -63,6 +71,11 @@ class Step:
     def status(self) -> str:
         """The span's status."""
         return self.span.status
+
+    @property
+    def served(self) -> bool:
+        """Whether it was answered from a cache or a recording, so that nothing happened in it."""
+        return self.attributes.get("clew.cache.hit") is True or self.attributes.get("clew.replay") in _SERVED
 
     @property
     def error(self) -> list[str] | None:
@@ -162,4 +175,4 @@ def _told(attributes: dict[str, Any]) -> tuple[list[Part], list[Part]]:
 
 
 def _form(part: Part) -> list[Any]:
-    return [part.role, part.kind, part.name, rounded(part.info), part.print]
+    return [part.role, part.kind, part.called, rounded(part.info), part.print]

@@ -39,6 +39,17 @@ def told(difference: Difference, *, everything: bool = False, content: bool = Fa
     return Group(*_Telling(difference, everything, content).parts())
 
 
+def text(difference: Difference, *, everything: bool = False) -> str:
+    """The same as plain text, 120 columns wide."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    out = StringIO()
+    Console(file=out, width=120, color_system=None).print(told(difference, everything=everything))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
 class _Telling:
     def __init__(self, difference: Difference, everything: bool, content: bool) -> None:
         self.difference = difference

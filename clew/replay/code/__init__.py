@@ -2,3 +2,4 @@
 
 from clew.replay.code.callable import Code as Code
 from clew.replay.code.callable import code_of as code_of
+from clew.replay.code.callable import witnessed as witnessed

@@ -28,13 +28,13 @@ from typing import Any
 import msgspec
 
 from clew.replay.code.dependency import Dependencies, Part, name_of
-from clew.replay.code.reading import Reading, unchanged
+from clew.replay.code.witness import Witness
 from clew.store.digest import Digest, Domain, digest
 from clew.store.encoding import encode_key
 from clew.store.errors import Unkeyable
 
 _REMEMBERED = 1024
-_known: dict[Any, tuple[object, list[Reading], Code]] = {}
+_known: dict[Any, tuple[object, Witness, Code]] = {}
 
 
 class Code(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,24 +62,29 @@ def code_of(function: Callable[..., Any], *, version: str | None = None) -> Code
     if version is not None:
         part = Part.of("version", name_of(function), version)
         return _code(part.name, {part.name: part})
+    return witnessed(function)[0]
+
+
+def witnessed(function: Callable[..., Any]) -> tuple[Code, Witness]:
+    """The code behind `function`, and the witness of all that it was made from: what rests on the one can ask the other."""
     lasting: Any = (function.__func__, function.__self__) if isinstance(function, MethodType) else function
     key = (
         tuple(map(id, lasting)) if isinstance(function, MethodType) else id(function)
     )  # a method is new at each access
     known = _known.get(key)
-    if known is not None and unchanged(known[1]):
-        return known[2]
+    if known is not None and known[1].holds():
+        return known[2], known[1]
     found = Dependencies()
     try:
         found.add_root(function)
     except RecursionError:
         raise Unkeyable(f"{name_of(function)} refers to values that are nested too deeply") from None
     code = _code(name_of(function), found.parts)
-    if not found.volatile:
+    if not found.witness.blind:
         if len(_known) >= _REMEMBERED:
             _known.clear()
-        _known[key] = (lasting, found.readings, code)
-    return code
+        _known[key] = (lasting, found.witness, code)
+    return code, found.witness
 
 
 def _code(name: str, parts: dict[str, Part]) -> Code:

@@ -43,17 +43,8 @@ from clew.replay.code.module import (
     versions,
     with_parents,
 )
-from clew.replay.code.reading import (
-    ABSENT,
-    Reading,
-    attributes,
-    cell_content,
-    entries,
-    function_parts,
-    items,
-    look,
-    state_of,
-)
+from clew.replay.code.reading import ABSENT, cell_content, state_of
+from clew.replay.code.witness import Witness
 from clew.store.digest import Digest
 from clew.store.encoding import value_digest
 from clew.store.errors import Unkeyable
@@ -66,7 +57,7 @@ _DERIVED = frozenset(
     (
         "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__",
         "__annotations_cache__", "_abc_impl", "__abstractmethods__", "_member_map_", "_value2member_map_",
-        "_member_names_", "_unhashable_values_", "_unhashable_values_map_", "_hashable_values_",
+        "_member_names_", "_unhashable_values_", "_unhashable_values_map_", "_hashable_values_", "__pydantic_setattr_handlers__",
         "__pydantic_core_schema__",  # holds addresses; of what it is made from, the fields cost the module's source
     )
 )  # fmt: skip
@@ -116,12 +107,11 @@ def name_of(thing: Any) -> str:
 
 
 class Dependencies:
-    """The parts found so far, and the readings that they were made from."""
+    """The parts found so far, and the witness of what they were made from."""
 
     def __init__(self) -> None:
         self.parts: dict[str, Part] = {"Python": Part.of("distribution", "Python", PYTHON)}
-        self.readings: list[Reading] = []
-        self.volatile = False  # something was read that cannot be compared by identity
+        self.witness = Witness()
         self._names: dict[int, str] = {}  # by id, of parts and of values that others can be inside of
         self._taken: dict[str, int] = {}
         self._held: list[object] = []  # so that no id is given twice
@@ -176,7 +166,7 @@ class Dependencies:
             if is_of_its_module(function):
                 return ["installed", owner, function.__qualname__]
         name = self._name(function, name_of(function))
-        self.readings.append(look(function_parts, function))
+        self.witness.add_function(function)
         here = Place(name, place.module if installed else str(function.__globals__.get("__name__")))
         content = [
             self.mapping(function.__kwdefaults__ or {}, here.at("<default>")),
@@ -199,7 +189,6 @@ class Dependencies:
             return self.value(annotate, place)
         if not function.__annotations__:
             return []
-        self.readings.append(look(items, function.__annotations__))
         return self.mapping(function.__annotations__, place.at("<annotation>"))
 
     def _references(self, function: FunctionType, bytecode: Bytecode, place: Place) -> list[Any]:
@@ -215,9 +204,9 @@ class Dependencies:
         names = tuple(sorted({reference.path[0] for reference in bytecode.references}))
         own, built = function.__globals__, cast(Any, function).__builtins__
         outside = tuple(name for name in names if name not in own)
-        self.readings.append(look(entries, (own, names)))
+        self.witness.add_names(own, names)
         if outside:
-            self.readings.append(look(entries, (built, outside)))
+            self.witness.add_names(built, outside)
         return [
             [list(one.path), self._reference(one, own if one.path[0] in own else built, place, bytecode.changed)]
             for one in sorted(bytecode.references, key=lambda one: (one.path, one.argument or ""))
@@ -237,7 +226,7 @@ class Dependencies:
             installed = versions(owner) is not None
             if installed:
                 self._installed(owner, place)
-            self.readings.append(look(entries, (contents(value), (path[0],))))
+            self.witness.add_names(contents(value), path[:1])
             value = contents(value)[path[0]]
         if value is ABSENT:
             return ["absent"]
@@ -278,9 +267,9 @@ class Dependencies:
     def _is_patched(self, cls: type) -> bool:
         """Whether methods of the project stand in an installed class, or in one that it inherits from."""
         found = False
+        self.witness.add_class(cls)
         for owner in cls.__mro__:
             if owner.__module__ != "builtins":
-                self.readings.append(look(items, owner.__dict__))
                 for one in owner.__dict__.values():
                     code = getattr(getattr(one, "__func__", getattr(one, "fget", one)), "__code__", None)
                     file = code.co_filename if isinstance(code, types.CodeType) else "<"
@@ -296,7 +285,7 @@ class Dependencies:
                 return ["installed", cls.__module__, cls.__qualname__]
         name = self._name(cls, name_of(cls))
         here = Place(name, cls.__module__ if cls.__module__ in sys.modules else place.module)
-        self.readings += [look(items, cls.__dict__), look(lambda cls: cls.__mro__, cls)]
+        self.witness.add_class(cls)
         derived = _DERIVED | set(cls.__members__) if issubclass(cls, enum.Enum) else _DERIVED
         content = [
             [self.value(one, here) for one in (type(cls), *cls.__mro__[1:])],
@@ -339,25 +328,25 @@ class Dependencies:
         if (content := values.immutable(value)) is not None:
             return ["value", name_of(cls), content]
         if (array := values.array(value)) is not None:
-            self.volatile = True
+            self.witness.blind = True
             return ["array", array]
         if cls in (tuple, frozenset):  # whether equal ones are one object is the compiler's choice
             return [cls.__name__, self._each(value, place)]
         name = self._name(value, place.name)
         if isinstance(value, enum.Enum):
-            self.readings.append(look(attributes, value))
+            self.witness.add_instance(value)
             state = {key: one for key, one in state_of(value).items() if key not in ("__objclass__", "_sort_order_")}
             return ["enum", self.value(cls, place), self.mapping(state, place)]
         content = values.container(value)
         if content is not None:
-            self.readings.append(look(values.container_parts, value))
+            self.witness.add_read(value, values.container_parts)
         state = state_of(value)
         if cls.__module__ == "functools":
             state.pop("__doc__", None)
         if content is None and not (values.is_all_python(cls) and (not state or values.is_open(cls, versions))):
             return self._opaque(value, place)
         if state or cls not in values.CONTAINERS:
-            self.readings.append(look(attributes, value))
+            self.witness.add_instance(value)
         return ["object", name, self.value(cls, place), self._each(content or (), place), self.mapping(state, place)]
 
     def _each(self, content: Iterable[Any], place: Place) -> list[Any]:
@@ -387,7 +376,7 @@ class Dependencies:
         self._names[id(module)] = f"{public_name(name)} (module)"
         self._source(name, place.name, "hands the module itself on")
         found = {key: one for key, one in contents(module).items() if not key.startswith("__") or key == "__getattr__"}
-        self.readings.append(look(items, contents(module)))
+        self.witness.add_container(contents(module))
         self._add("constant", f"{public_name(name)}.*", self.mapping(found, Place(public_name(name), name)))
         return ["module", public_name(name)]
 
@@ -401,7 +390,7 @@ class Dependencies:
     def _import(self, name: str, names: tuple[str, ...], words: Iterable[str], place: Place) -> None:
         for one in with_parents(name, names):
             module = sys.modules.get(one)
-            self.readings.append(look(entries, (sys.modules, (one,))))
+            self.witness.add_names(sys.modules, (one,))
             installed = versions(one) is not None
             if installed:
                 self._installed(one, place)
@@ -409,7 +398,7 @@ class Dependencies:
                 self._sources(one)
             if isinstance(module, ModuleType):
                 found = tuple(sorted(contents(module).keys() & {*words, *names}))
-                self.readings.append(look(entries, (contents(module), found)))
+                self.witness.add_names(contents(module), found)
                 for key in found:
                     value = contents(module)[key]
                     if id(value) in SPECIAL:
@@ -432,7 +421,7 @@ class Dependencies:
                 part = Part("module", f"{public_name(name)} (source)", source.digest)
                 self.parts[part.name] = part
                 if name in sys.modules:
-                    self.readings.append(look(entries, (contents(sys.modules[name]), ("__spec__",))))
+                    self.witness.add_names(contents(sys.modules[name]), ("__spec__",))
             else:
                 self._versions(source)
         return found

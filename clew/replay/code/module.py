@@ -53,6 +53,12 @@ def public_name(name: str) -> str:
     return found or name
 
 
+def name_in(thing: Any) -> str:
+    """The full name of a class or function, wherever its module runs as the program's main file."""
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{public_name(str(named.__module__))}.{named.__qualname__}"
+
+
 def versions(name: str) -> tuple[str, ...] | None:
     """What stands for the code of module `name`: Python's or a distribution's version; None if it is the project's.
 

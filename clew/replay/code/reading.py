@@ -7,10 +7,9 @@ object takes their place in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import repeat
+from collections.abc import Callable, Iterable, Sequence
 from operator import is_not
-from types import CellType, FunctionType
+from types import CellType
 from typing import Any
 
 Reading = tuple[Callable[[Any], Sequence[Any]], Any, Sequence[Any]]
@@ -31,45 +30,12 @@ def unchanged(readings: Iterable[Reading]) -> bool:
     return True
 
 
-def entries(subject: tuple[Mapping[str, Any], tuple[str, ...]]) -> list[Any]:
-    """The values of some names in a namespace."""
-    namespace, names = subject
-    return [*map(namespace.get, names, repeat(ABSENT))]
-
-
-def function_parts(function: FunctionType) -> list[Any]:
-    """All that can be set on a function."""
-    parts = [
-        function.__code__,
-        function.__defaults__,
-        function.__closure__,
-        function.__doc__,
-        *function.__dict__.values(),
-    ]
-    if function.__kwdefaults__:
-        parts += function.__kwdefaults__.values()
-    if function.__closure__:
-        parts += map(cell_content, function.__closure__)
-    return parts
-
-
 def cell_content(cell: CellType) -> Any:
     """The variable's value, ABSENT before it is bound."""
     try:
         return cell.cell_contents
     except ValueError:
         return ABSENT
-
-
-def items(mapping: Mapping[Any, Any]) -> list[Any]:
-    """Keys and values in order."""
-    return [*mapping, *mapping.values()]
-
-
-def attributes(instance: object) -> list[Any]:
-    """Class, names and values of an instance's state."""
-    state = state_of(instance)
-    return [type(instance), *state, *state.values()]
 
 
 def state_of(instance: object) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from clew.tracer.init import Settings, Tracer
 def settings(path: str, asked: Settings) -> Settings:
     """The settings of a replaying process, whatever its program asked for."""
     told = read(path)
-    return dataclasses.replace(asked, store=Path(told.store), capture=True, record=True)
+    return dataclasses.replace(asked, store=Path(told.store), capture=True, record=True, code=told.code_digest)
 
 
 def begin(path: str, tracer: Tracer) -> None:

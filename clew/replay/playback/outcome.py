@@ -122,8 +122,10 @@ def answer_of(reader: Reader, run_id: str) -> Any:
 
 
 def _values(span: SpanView) -> Any:
+    found: dict[str, Any] = {}
     try:
-        found = {slot.role if at == 0 else f"{slot.role} {at}": slot.value for at, slot in enumerate(span.generated)}
+        for slot in span.generated:
+            found[slot.role if slot.role not in found else f"{slot.role} {len(found)}"] = slot.value
     except ClewError:
         return _NOTHING
     return next(iter(found.values())) if len(found) == 1 else found

@@ -20,6 +20,7 @@ class Told(msgspec.Struct, kw_only=True, frozen=True):
     patches: list[dict[str, Any]]
     certificate: str
     code: str
+    code_digest: str | None = None  # of the recorded code, where that runs
     travel: bool = False
     hosts: list[str] = []
     differences: list[str] = []

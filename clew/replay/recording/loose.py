@@ -10,25 +10,14 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from clew.replay.code.module import name_in
 from clew.replay.identity import identity
-from clew.store.encoding import qualified_name
 from clew.store.errors import ClewError
 
 _DEPTH = 48
 _THINGS = 20_000
-_HOLDING = (
-    str,
-    int,
-    float,
-    bytes,
-    bytearray,
-    list,
-    tuple,
-    dict,
-    set,
-    frozenset,
-    BaseException,
-)  # beside their attributes
+# What these hold beside their attributes is looked at, too.
+_HOLDING = (str, int, float, bytes, bytearray, list, tuple, dict, set, frozenset, BaseException)
 Renamed = dict[str, str]  # ids that were minted -> what they are called here
 Form = Callable[[Any, Renamed], Any]
 _forms: list[tuple[type, Form]] = []
@@ -80,19 +69,19 @@ class _Look:
         if fields is None:
             return _leaf(value) if callable(value) else self._taken_apart(value, around)
         told = {name: self.at(part, around) for name, part in sorted(fields.items())}
-        return ["object", qualified_name(type(value)), told]
+        return ["object", name_in(type(value)), told]
 
     def _taken_apart(self, value: Any, around: tuple[int, ...]) -> Any:
         """What a value says it would be copied from; one that says nothing is seen as one of its class."""
         if isinstance(value, (set, frozenset)):
             members = sorted((self.at(part, around) for part in value), key=repr)
-            return ["object", qualified_name(type(value)), members]
+            return ["object", name_in(type(value)), members]
         made = value.__reduce_ex__(4)
         if not isinstance(made, tuple):  # the name of a singleton
             return [_leaf(value), made]
         _, arguments, state, items, pairs = (*made, None, None, None)[:5]
         told = [arguments, state, items and list(items), pairs and [list(pair) for pair in pairs]]
-        return ["object", qualified_name(type(value)), [self.at(part, around) for part in told]]
+        return ["object", name_in(type(value)), [self.at(part, around) for part in told]]
 
     def _exact(self, value: Any) -> Any:
         try:
@@ -118,4 +107,4 @@ def _fields(value: Any) -> dict[str, Any] | None:
 def _leaf(value: Any) -> Any:
     """A function or class by its name, anything else by its class."""
     named = value if callable(value) and hasattr(value, "__qualname__") else type(value)
-    return ["unseen", qualified_name(named)]
+    return ["unseen", name_in(named)]

@@ -21,6 +21,8 @@ from clew.tracer import environment
 from clew.tracer.distribution import Distribution
 from clew.tracer.environment import Environment
 
+_SET_BY_LIBRARIES = {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}  # by scikit-learn, when it is imported
+
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
@@ -77,6 +79,8 @@ def environment_differences(then: Environment, now: Environment) -> list[Differe
     found += _distributions(then.distributions, now.distributions)
     for name in sorted(then.variables.keys() | now.variables.keys()):
         before, after = then.variables.get(name), now.variables.get(name)
+        if name in _SET_BY_LIBRARIES and (before is None or after is None):
+            continue
         if name in variable.SAID or (variable.is_carried(name) and not (before and variable.is_redacted(before))):
             continue
         if before != after:

@@ -48,13 +48,15 @@ class StoredCode(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclasses.dataclass(frozen=True)
 class Recorded:
-    """A recorded process. `root` is the folder that its code stood in, None where nothing tells."""
+    """A recorded process. `root` is the folder that its code stood in, None where nothing tells; `code_digest` names
+    the record of the code."""
 
     process_id: str
     entry: Entry
     code: StoredCode
     environment: Environment | None
     root: str | None
+    code_digest: str
 
     def relative(self, path: str) -> str | None:
         """The path within the recorded tree; None for what lies outside. The root itself is an empty text."""
@@ -92,7 +94,7 @@ def recorded_process(reader: Reader, run: str | bytes) -> Recorded:
         except NotReplayable:
             environment = None  # nothing is started from it
         root = _root(reader, connection, process_id) or _shared_root(connection, facets["code"], entry)
-        return Recorded(process_id.hex(), entry, code, environment, root)
+        return Recorded(process_id.hex(), entry, code, environment, root, str(Digest(facets["code"])))
 
 
 def _facet(reader: Reader, connection: Connection, facets: dict[str, bytes], name: str, shape: type[Shape]) -> Shape:

@@ -1,12 +1,13 @@
-"""A tool-calling agent whose model and tools answer once from recorded traces: `airline.py TRACES COUNT OUT [SILENT]`.
+"""A tool-calling agent whose model and tools answer once from recorded traces: `airline.py TRACES COUNT OUT`.
 
-The world knows which trace is being lived; the requests do not say it. Each answer is given for its history alone, once.
-With SILENT the world answers nothing. OUT gets the messages of each trace.
+The world, a folder, knows which trace is being lived; the requests do not say it. Each answer is given for its history
+alone, once. OUT gets the messages of each trace.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -24,28 +25,33 @@ import clew
 SYSTEM = "You are an agent of an airline. Follow its policy."
 
 
-class World:
-    """What really happened: one trace at a time."""
-
-    def __init__(self) -> None:
-        self.trace: list[dict[str, Any]] = []
-        self.silent = False
-        self.told: set[int] = set()
-        self.asked = 0
-
-    def answer(self, history: list[dict[str, Any]]) -> dict[str, Any]:
-        """The message that followed this history."""
-        self.asked += 1
-        if self.silent:
-            raise AssertionError("the world was asked")
-        at = len(history)
-        assert [plain(one) for one in self.trace[:at]] == history, "asked with another history"
-        assert at not in self.told, "asked twice"
-        self.told.add(at)
-        return self.trace[at]
+WORLD = (
+    "AIRLINE_WORLD"  # the folder of what really happened: `trace.json`, `told` so far, and `silent` if it says nothing
+)
 
 
-WORLD = World()
+def told(at: int | None, asked: Any) -> dict[str, Any]:
+    """The message that followed a history of `at` messages; of a tool call, the next one."""
+    world = Path(os.environ[WORLD])
+    with (world / "asked").open("a") as file:
+        file.write("x")
+    if (world / "silent").exists():
+        raise AssertionError("the world was asked")
+    trace, before = json.loads((world / "trace.json").read_text()), json.loads((world / "told").read_text())
+    if at is None:
+        at = before[-1] + 1
+        assert asked == plain(trace[at - 1])["calls"][0], "another call"
+    else:
+        assert [plain(one) for one in trace[:at]] == asked, "asked with another history"
+    assert at not in before, "asked twice"
+    (world / "told").write_text(json.dumps([*before, at]))
+    return trace[at]  # type: ignore[no-any-return]
+
+
+def how_often() -> int:
+    """How often the world was asked."""
+    file = Path(os.environ[WORLD]) / "asked"
+    return len(file.read_text()) if file.exists() else 0
 
 
 def plain(message: dict[str, Any]) -> dict[str, Any]:
@@ -78,27 +84,26 @@ class Recorded(BaseChatModel):
         return "recorded"
 
     def _generate(self, messages: list[Any], stop: Any = None, run_manager: Any = None, **kwargs: Any) -> ChatResult:
-        told = WORLD.answer(history(messages))
+        asked = history(messages)
+        answer = told(len(asked), asked)
         calls = [
             {"name": one["function"]["name"], "args": json.loads(one["function"]["arguments"]), "id": one["id"]}
-            for one in told.get("tool_calls") or []
+            for one in answer.get("tool_calls") or []
         ]
         usage = {"input_tokens": sum(len(one.text) for one in messages) // 4, "output_tokens": 9, "total_tokens": 0}
-        message = AIMessage(told.get("content") or "", tool_calls=calls, usage_metadata=usage)
+        message = AIMessage(answer.get("content") or "", tool_calls=calls, usage_metadata=usage)
         return ChatResult(generations=[ChatGeneration(message=message)])
 
 
 class State(TypedDict):
     messages: Annotated[list[AnyMessage], add_messages]
     turns: list[str]
-
-
-NOW: list[AnyMessage] = []  # the history that a tool call is made in, for the world alone
+    length: int
 
 
 def _tool(name: str) -> StructuredTool:
     def call(**arguments: Any) -> str:
-        return str(WORLD.answer(history(NOW))["content"])
+        return str(told(None, [name, arguments])["content"])
 
     schema = {"type": "object", "title": name, "properties": {}, "additionalProperties": True}
     return StructuredTool.from_function(call, name=name, description=f"{name} of the airline", args_schema=schema)
@@ -113,7 +118,6 @@ def build(names: list[str]) -> Any:
         return {"messages": [model.invoke([SystemMessage(SYSTEM), *state["messages"]])]}
 
     def use(state: State) -> dict[str, Any]:
-        NOW[:] = state["messages"]
         return node.invoke(state)  # type: ignore[no-any-return]
 
     def user(state: State) -> dict[str, Any]:
@@ -127,7 +131,7 @@ def build(names: list[str]) -> Any:
 
     def goes_on(state: State) -> str:
         """A trace may end with a tool's answer or a turn of the user."""
-        return END if len(state["messages"]) >= len(WORLD.trace) else "agent"
+        return END if len(state["messages"]) >= state["length"] else "agent"
 
     graph = StateGraph(State)
     graph.add_node("agent", agent)
@@ -160,21 +164,21 @@ def tool_names(found: list[dict[str, Any]]) -> list[str]:
 
 def live(graph: Any, trace: dict[str, Any]) -> list[dict[str, Any]]:
     """Live through one trace; its messages."""
-    WORLD.trace, WORLD.told = trace["messages"], set()
+    world = Path(os.environ[WORLD])
+    (world / "trace.json").write_text(json.dumps(trace["messages"]))
+    (world / "told").write_text("[]")
     turns = [one["content"] for one in trace["messages"] if one["role"] == "user"]
-    made = graph.invoke({"messages": [], "turns": turns}, {"recursion_limit": 200})
+    made = graph.invoke({"messages": [], "turns": turns, "length": len(trace["messages"])}, {"recursion_limit": 200})
     return history(made["messages"])
 
 
-def main(path: str, count: str, out: str, *silent: str) -> None:
-    WORLD.silent = bool(silent)
+def main(path: str, count: str, out: str) -> None:
     found = traces(Path(path), int(count))
     graph = build(tool_names(found))
     with Path(out).open("w", encoding="utf-8") as file:
         for trace in found:
             with clew.run("conversation", session=trace["_id"]):
                 file.write(json.dumps(live(graph, trace)) + "\n")
-    print(f"asked {WORLD.asked}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,472 @@
+"""Cache: what a hit costs, beside a floor and beside other caches, and how often the same is computed at once.
+
+    python benchmarks/cache.py [--json] [--rounds 15] [--runs 60] [--bench FOLDER] [--peers FOLDER | --no-peers]
+
+All figures of one kind are of one run, in turns, and medians of CPU microseconds.
+
+* `floor_us`: a chat request with a 10 KB prompt as a dict -> canonical MessagePack -> BLAKE3 -> one prepared read of
+  SQLite -> the answer decoded to a dict. Nothing of a framework.
+* `hit_us`: `CachePolicy.call` of the same request to a LangChain chat model: everything between the boundary and the answer,
+  which is the key of model, parameters, options and messages, the look-up, the `ChatResult` put together, and what
+  the span is told. The messages are new objects each time, as their content is. The action stands in memory, as after
+  the first hit in a process; `hit_catalog_us` reads it from the catalog each time.
+* `invoke_us`: `model.invoke` of a hit, with LangChain's own work, the span and its payload; `peer_*` are in peers.py.
+* `chain_key_us`: the whole key of turn 80 of a conversation (160 messages, 218 KB) just after that of turn 79; each message
+  of turn 79 is looked at again, whether it changed. `whole_key_us`: the same key with nothing remembered of any message,
+  every message in canonical encoding and hashed. `chain_msgpack_us`: the same fields of all messages as plain
+  MessagePack, no type told apart, and BLAKE3 over all of it.
+* `computations`: four processes of eight threads ask for 40 keys, each of 20 ms work, at once.
+* `hits_wall_ratio_*`: the reference agent with every model, tool and retriever call a hit, over untraced: the larger of the
+  ratio of the fastest invocations and the median of paired turns, as in overhead.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import functools
+import gc
+import json
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import venv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from measure import ROOT, Bar, CheckFailed, Companion, Result, check, median, program, report, scratch
+from peers import ANSWER, PROMPT
+
+HITS = 40  # in one turn of a round
+TURNS = 80
+PROCESSES, THREADS, KEYS = 4, 8, 40
+WORK_SECONDS = 0.02
+MODES = ("sync", "async")
+WARM_UP, TURN = 30, 4
+ASKED = 7  # calls of a run of the agent that can be hits: five of models, a tool, a retriever
+PEERS = [
+    "langchain-core",
+    "langchain-community",
+    "langgraph",
+    "langgraph-checkpoint",
+    "langgraph-checkpoint-sqlite",
+    "joblib",
+    "diskcache",
+]
+
+
+def cache(options: Any) -> Result:
+    """Everything, one after the other."""
+    figures: dict[str, Any] = {}
+    with scratch() as folder:
+        figures |= hits(folder, options.rounds, None if options.no_peers else options.peers)
+        figures |= flights(folder)
+    figures |= agents(options.bench, options.rounds, options.runs)
+    bars = {
+        "hit_ratio_to_floor": Bar(1.6),
+        "chain_key_ratio": Bar(0.1),
+        "computations": Bar(KEYS),
+        "hits_wall_ratio_sync": Bar(2.0),
+        "hits_wall_ratio_async": Bar(2.0),
+    }
+    return Result({name: round(value, 3) for name, value in figures.items()}, bars)
+
+
+# -- a hit
+
+
+def hits(folder: Path, rounds: int, peers: Path | None) -> dict[str, float]:
+    """Floor, clew and peers in turns."""
+    ours = Companion(__file__, "--hits", folder / "hits")
+    python = None if peers is None else peer_python(peers)
+    theirs = [Companion(Path(__file__).with_name("peers.py"), folder, python=python)] if python is not None else []
+    seen: dict[str, list[float]] = collections.defaultdict(list)
+    for _ in range(rounds):
+        for one in (ours, *theirs):
+            one.say("go")
+            for name, value in json.loads(one.hear()).items():
+                seen[name if one is ours else f"peer_{name}_us"].append(value)
+    for one in (ours, *theirs):
+        one.say("end")
+        one.end()
+
+    def ratio(name: str, over: str) -> float:
+        return median([mine / other for mine, other in zip(seen[name], seen[over], strict=True)])
+
+    return {
+        "hit_ratio_to_floor": ratio("hit_us", "floor_us"),
+        "hit_catalog_ratio_to_floor": ratio("hit_catalog_us", "floor_us"),
+        "chain_key_ratio": ratio("chain_key_us", "whole_key_us"),
+        "chain_key_ratio_to_msgpack": ratio("chain_key_us", "chain_msgpack_us"),
+        **{name: median(values) for name, values in seen.items()},
+    }
+
+
+def peer_python(folder: Path) -> Path | None:
+    """The interpreter of an environment with the peers, made where it is not there; None where they cannot be had."""
+    python = folder / "bin" / "python"
+    marker = folder / "peers.txt"
+    if marker.is_file() and marker.read_text() == " ".join(PEERS):
+        return python
+    try:
+        venv.create(folder, with_pip=True, clear=True)
+        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PEERS]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        print(f"no peers: they cannot be installed: {said[-1] if said else error}", file=sys.stderr)
+        return None
+    marker.write_text(" ".join(PEERS))
+    return python
+
+
+def measured_hits(store: str) -> None:
+    """One process: rounds of the floor, of hits and of keys, as long as they are asked for."""
+    import msgspec
+    from blake3 import blake3
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+    from langchain_core.outputs import ChatGeneration, ChatResult
+    from pydantic import SecretStr
+
+    import clew
+    from clew.integrations.langchain import message_exchange
+    from clew.integrations.langchain.model import _exchange
+    from clew.replay.key import key_of
+    from clew.tracer.boundary import Call
+    from clew.tracer.capture import Batch
+    from clew.tracer.span import OpenSpan
+
+    class Chat(BaseChatModel):
+        model: str = "m-1"
+        temperature: float = 0.0
+        max_tokens: int = 512
+        base_url: str = "https://api.example/v1"
+        api_key: SecretStr = SecretStr("x" * 20)
+
+        @property
+        def _llm_type(self) -> str:
+            return "bench"
+
+        @property
+        def _identifying_params(self) -> dict[str, Any]:
+            return {"model": self.model, "temperature": self.temperature, "max_tokens": self.max_tokens}
+
+        def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **more: Any) -> ChatResult:
+            about = {"model_name": "m-1", "finish_reason": "stop"}
+            usage = {"input_tokens": 2500, "output_tokens": 50, "total_tokens": 2550}
+            message = AIMessage(ANSWER, response_metadata=about, usage_metadata=usage)
+            return ChatResult(generations=[ChatGeneration(message=message)])
+
+    tracer = clew.init("cache", store=store, cache=True)
+    assert tracer is not None
+    clew.instrument()
+    model = Chat()
+    policy: Any = tracer.policy
+    policy = getattr(tracer.policies, "cache", None) or policy
+
+    def messages() -> list[Any]:
+        return [SystemMessage("You are helpful."), HumanMessage(PROMPT)]
+
+    def asked() -> Call:
+        given = messages()
+        span = OpenSpan(tracer, "llm", "m-1", parent=None, used=[("messages", "message", given)])
+        exchange = functools.partial(_exchange, model, "chat", (given,), {})
+        return Call("llm", "chat", model, name="m-1", span=span, exchange=exchange)
+
+    def performed() -> Any:
+        raise CheckFailed("a hit was performed")
+
+    def hit(call: Call) -> None:
+        found = policy.call(call, performed)
+        if found.generations[0].message.content != ANSWER:
+            raise CheckFailed("a hit gives another answer")
+
+    def hit_catalog(call: Call) -> None:
+        policy.actions.forget()
+        hit(call)
+
+    request = {
+        "model": "m-1",
+        "temperature": 0.0,
+        "max_tokens": 512,
+        "messages": [{"role": "system", "content": "You are helpful."}, {"role": "user", "content": PROMPT}],
+    }
+    encode, decode = msgspec.msgpack.Encoder(order="sorted").encode, msgspec.msgpack.Decoder().decode
+    database = sqlite3.connect(f"{store}-floor.db", isolation_level=None)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("CREATE TABLE action (id INTEGER PRIMARY KEY, key BLOB UNIQUE, answer BLOB)")
+    answer = {"content": ANSWER, "model_name": "m-1", "finish_reason": "stop", "tokens": [2500, 50]}
+    database.execute(
+        "INSERT INTO action (key, answer) VALUES (?, ?)", (blake3(encode(request)).digest(), encode(answer))
+    )
+    cursor = database.cursor()
+
+    def floor(_: Call) -> None:
+        row = cursor.execute("SELECT answer FROM action WHERE key = ?", (blake3(encode(request)).digest(),)).fetchone()
+        if decode(row[0])["content"] != ANSWER:
+            raise CheckFailed("the floor gives another answer")
+
+    def conversation(number: int) -> list[Any]:
+        """All texts are new, and in the log as each is when its turn is asked."""
+        found: list[Any] = []
+        for turn in range(TURNS):
+            about = {"model_name": "m-1", "finish_reason": "stop", "id": f"{number}-{turn}"}
+            usage = {"input_tokens": turn, "output_tokens": turn, "total_tokens": 2 * turn}
+            found.append(HumanMessage(f"{number} q{turn} " + "lorem ipsum dolor " * 75))
+            text = f"{number} a{turn} " + "lorem ipsum dolor " * 76
+            found.append(AIMessage(text, id=f"run-{number}-{turn}", response_metadata=about, usage_metadata=usage))
+        batch = Batch(tracer.gate)
+        batch.slots([("messages", "message", found)])
+        batch.commit()
+        return found
+
+    def key(given: list[Any]) -> bytes:
+        exchange = _exchange(model, "chat", (given,), {})
+        return bytes(key_of(tracer.gate, "llm", exchange, exchange.parts(), ("", 0)).digest)
+
+    def chain(number: int) -> dict[str, float]:
+        given = conversation(number)
+        key(given[:-2])
+        chained, one = timed(lambda: key(given))
+        forget(message_exchange)
+        whole, other = timed(lambda: key(given))
+        check(one == other, "the key of a turn depends on what was asked before")
+        msgpack, _ = timed(
+            lambda: blake3(encode([[type(message).__name__, message.__dict__] for message in given])).digest()
+        )
+        return {"chain_key_us": chained, "whole_key_us": whole, "chain_msgpack_us": msgpack}
+
+    model.invoke(messages())
+    for _ in range(WARM_UP):
+        hit(asked())
+        model.invoke(messages())
+    for number in range(3):
+        chain(-1 - number)
+    print("ready", flush=True)
+    number = 0
+    while sys.stdin.readline().strip() == "go":
+        number += 1
+        calls = [[asked() for _ in range(HITS)] for _ in range(2)]
+        given = [messages() for _ in range(HITS)]
+        chains = [chain(10 * number + at) for at in range(5)]
+        gc.collect()
+        found = {
+            "floor_us": each(floor, calls[0]),
+            "hit_us": each(hit, calls[0]),
+            "hit_catalog_us": each(hit_catalog, calls[1]),
+            "invoke_us": each(model.invoke, given),
+            **{name: median([one[name] for one in chains]) for name in chains[0]},
+        }
+        for call in (*calls[0], *calls[1]):
+            assert call.span is not None
+            call.span.end()
+        print(json.dumps(found), flush=True)
+    clew.shutdown()
+
+
+def forget(messages: Any) -> None:
+    """Nothing is remembered of any message."""
+    messages._memo = None
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """CPU microseconds of a call, and what it gives."""
+    started = time.thread_time_ns()
+    found = call()
+    return (time.thread_time_ns() - started) / 1e3, found
+
+
+def each(call: Callable[[Any], Any], given: list[Any]) -> float:
+    """CPU microseconds of one of several calls."""
+    started = time.thread_time_ns()
+    for one in given:
+        call(one)
+    return (time.thread_time_ns() - started) / len(given) / 1e3
+
+
+# -- computed at once
+
+
+def flights(folder: Path) -> dict[str, float]:
+    """Several processes ask for the same."""
+    store, counted = folder / "flights", folder / "computations"
+    counted.touch()
+    alone = folder / "alone"
+    alone.mkdir()
+    everybody = [Companion(__file__, "--flight", store, counted, number, folder=alone) for number in range(PROCESSES)]
+    started = time.perf_counter()
+    for one in everybody:
+        one.say("go")
+    for one in everybody:
+        check(one.hear() == "right", "a follower got another answer")
+    wall = time.perf_counter() - started
+    for one in everybody:
+        one.end()
+    return {"computations": counted.stat().st_size, "flights_wall_s": wall}
+
+
+def flight(store: str, counted: str, number: str) -> None:
+    """One process of them: each of its threads asks for all keys, in an order of its own."""
+    import clew
+
+    clew.init("flights", store=store)
+
+    @clew.cached(version="1")
+    def work(key: int) -> str:
+        with open(counted, "ab", buffering=0) as file:
+            file.write(b"x")
+        time.sleep(WORK_SECONDS)
+        return f"answer {key}"
+
+    wrong: list[Any] = []
+
+    def thread(at: int) -> None:
+        keys = list(range(KEYS))
+        random.Random(int(number) * THREADS + at).shuffle(keys)
+        wrong.extend(found for key in keys if (found := work(key)) != f"answer {key}")
+
+    print("ready", flush=True)
+    sys.stdin.readline()
+    threads = [threading.Thread(target=thread, args=(at,)) for at in range(THREADS)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    print("wrong" if wrong else "right", flush=True)
+    clew.shutdown()
+
+
+# -- an agent of which every call is a hit
+
+
+def agents(bench: Path, rounds: int, runs: int) -> dict[str, float]:
+    """Untraced and all hits, in turns."""
+    if not (bench / "reference_agent.py").is_file():
+        raise CheckFailed(f"no reference_agent.py in {bench.absolute()}; --bench names the folder that holds it")
+    figures: dict[str, float] = {}
+    for mode in MODES:
+        plain: list[dict[str, Any]] = []
+        cached: list[dict[str, Any]] = []
+        for _ in range(max(1, rounds // 5)):
+            with scratch() as folder:
+                arguments = (mode, bench.absolute(), folder / "store")
+                pair = [Companion(__file__, "--agent", kind, *arguments, PAYLOAD="1000") for kind in ("plain", "hits")]
+                for turn in range(runs // TURN):
+                    for one in pair if turn % 2 else reversed(pair):
+                        one.say("go")
+                        one.hear()
+                for one, seen in zip(pair, (plain, cached), strict=True):
+                    one.say("end")
+                    seen.append(json.loads(one.hear()))
+                    one.end()
+        fastest = min(one["wall_min_us"] for one in cached) / min(one["wall_min_us"] for one in plain)
+        middle = median(
+            [
+                ours / theirs
+                for one, other in zip(cached, plain, strict=True)
+                for ours, theirs in zip(one["turns_us"], other["turns_us"], strict=True)
+            ]
+        )
+        figures |= {
+            f"hits_wall_ratio_{mode}": max(fastest, middle),
+            f"hits_wall_ratio_{mode}_min": fastest,
+            f"hits_wall_ratio_{mode}_median": middle,
+        }
+    return figures
+
+
+def agent_runs(kind: str, mode: str, bench: str, store: str) -> dict[str, Any]:
+    """One process: warm up, invoke each time it is told to, and make sure that all were hits."""
+    sys.path.insert(0, bench)
+    import reference_agent as agent
+
+    if kind == "hits":
+        import clew
+
+        clew.init("hits", store=store, cache=clew.Cache(retriever=True, tools={"calc": "pure"}))
+        clew.instrument()
+    graph = agent.build(is_async=mode == "async")
+    runner = asyncio.Runner()
+    walls: list[int] = []
+
+    def sync_runs(count: int) -> None:
+        for _ in range(count):
+            given = agent.INP()
+            started = time.perf_counter_ns()
+            graph.invoke(given)
+            walls.append(time.perf_counter_ns() - started)
+
+    async def async_runs(count: int) -> None:
+        for _ in range(count):
+            given = agent.INP()
+            started = time.perf_counter_ns()
+            await graph.ainvoke(given)
+            walls.append(time.perf_counter_ns() - started)
+
+    def invoke(count: int) -> None:
+        if mode == "async":
+            runner.run(async_runs(count))
+        else:
+            sync_runs(count)
+
+    invoke(WARM_UP)
+    walls.clear()
+    gc.collect()
+    print("ready", flush=True)
+    while sys.stdin.readline().strip() == "go":
+        invoke(TURN)
+        print("done", flush=True)
+    if kind == "hits":
+        all_hits(store, len(walls))
+    return {
+        "wall_min_us": min(walls) / 1e3,
+        "turns_us": [sum(walls[at : at + TURN]) / 1e3 for at in range(0, len(walls), TURN)],
+    }
+
+
+def all_hits(store: str, runs: int) -> None:
+    """Each call of the measured runs was answered from the cache, and there were as many as there should be."""
+    import clew
+
+    clew.flush()
+    counts: collections.Counter[str] = collections.Counter()
+    missed: collections.Counter[str] = collections.Counter()
+    with clew.open(store) as reader:
+        for span in reader.spans():
+            if span.kind in ("llm", "tool", "retriever"):
+                (counts if span.attributes.get("clew.cache.hit") else missed)[span.trace_id] += 1
+    whole = sum(1 for trace, count in counts.items() if count == ASKED and not missed[trace])
+    check(whole >= runs, f"{whole} of {runs} runs were hits throughout")
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["--hits", store]:
+            measured_hits(store)
+        case ["--flight", store, counted, number]:
+            flight(store, counted, number)
+        case ["--agent", kind, mode, bench, store]:
+            print(json.dumps(agent_runs(kind, mode, bench, store)))
+        case _:
+            home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+            told = program(
+                __doc__,
+                ("--rounds", {"type": int, "default": 15}),
+                ("--runs", {"type": int, "default": 60}),
+                (
+                    "--bench",
+                    {"type": Path, "default": ROOT.parent / "shared" / "bench", "help": "folder of reference_agent.py"},
+                ),
+                (
+                    "--peers",
+                    {"type": Path, "default": home / "clew-benchmarks", "help": "folder of the peers' environment"},
+                ),
+                ("--no-peers", {"action": "store_true", "help": "leave the peers out"}),
+            ).parse_args()
+            sys.exit(report("cache", told.json, lambda: cache(told)))

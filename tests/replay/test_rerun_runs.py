@@ -33,7 +33,7 @@ def test_runs_of_one_name_are_told_by_what_they_ask(project: Path, tmp_path: Pat
     (project / "several.py").write_text(SEVERAL)
     lines = [line.split() for line in run(project, script="several.py").splitlines() if not line.startswith("LIVE")]
     ids = {line[0]: line[-1] for line in lines}
-    certificate, out = again(ids["two"], tmp_path, variables={"ORDER": "another"})
+    certificate, out = again(ids["two"], tmp_path, store=tmp_path / "store", variables={"ORDER": "another"})
     assert certificate.holds, str(certificate)
     assert certificate.answer == "re hello two"
     assert [line.split()[:-1] for line in out.splitlines()][:3] == [
@@ -47,7 +47,7 @@ def test_a_run_that_the_program_did_not_come_to_was_not_reproduced(project: Path
     (project / "several.py").write_text(SEVERAL.replace("questions.reverse()", "questions.pop()"))
     lines = [line.split() for line in run(project, script="several.py").splitlines() if not line.startswith("LIVE")]
     ids = {line[0]: line[-1] for line in lines}
-    certificate, _ = again(ids["three"], tmp_path, variables={"ORDER": "another"})
+    certificate, _ = again(ids["three"], tmp_path, store=tmp_path / "store", variables={"ORDER": "another"})
     assert certificate.replay_id is None
     assert not certificate.holds
     assert certificate.notes[0].startswith("the program did not come to this run")

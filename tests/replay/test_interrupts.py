@@ -274,9 +274,9 @@ def test_a_breakpoint_is_passed_as_recorded(recorded: Recorded, when: str) -> No
 
 def test_a_tool_that_hands_over_to_another_node(recorded: Recorded) -> None:
     @tool
-    def hand_over(x: int, call: Annotated[str, InjectedToolCallId]) -> Any:
+    def hand_over(x: int, tool_call_id: Annotated[str, InjectedToolCallId]) -> Any:
         """Hand over."""
-        message = ToolMessage(f"handed over by call {live('tool')}", tool_call_id=call)
+        message = ToolMessage(f"handed over by call {live('tool')}", tool_call_id=tool_call_id)
         return Command(goto="other", graph=Command.PARENT, update={"messages": [message]})
 
     def ask_it(state: Chat) -> Any:

@@ -187,7 +187,7 @@ class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     run_id: bytes
     trace_id: bytes
     span_id: bytes
-    kind: str  # of the span: "llm", "tool", ...; "clock" of a reading
+    kind: str  # of the span: "llm", "tool", ...; "clock", "console" or "thread" of what is no call
     operation: str
     name: str
     path: str  # of the span
@@ -206,6 +206,7 @@ class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     model: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
+    questions: int = 0  # how many of its graph's task a person had answered when the call ended
 
 
 class Lost(msgspec.Struct, array_like=True, frozen=True, gc=False):

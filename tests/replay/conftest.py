@@ -23,6 +23,7 @@ from clew.tracer.init import Tracer
 
 BENCH = Path(os.environ.get("CLEW_BENCH", Path(__file__).parents[3] / "shared" / "bench"))
 Caching = Callable[..., AbstractContextManager[Tracer]]
+Recorded = Callable[..., AbstractContextManager[Tracer]]
 
 
 class Counted(BaseChatModel):
@@ -84,6 +85,25 @@ def caching(clean_tracing: None, tmp_path: Path) -> Caching:
     @contextmanager
     def started(cache: Any = True) -> Iterator[Tracer]:
         tracer = clew.init("tests", store=tmp_path / "store", cache=cache)
+        assert tracer is not None
+        clew.instrument()
+        try:
+            yield tracer
+            assert not tracer.faults.counts
+        finally:
+            clew.shutdown()
+            index.forget(tracer.folder)
+
+    return started
+
+
+@pytest.fixture
+def recorded(clean_tracing: None, tmp_path: Path) -> Recorded:
+    """`with recorded() as tracer`: an instrumented process that records, always in the same store."""
+
+    @contextmanager
+    def started(**options: Any) -> Iterator[Tracer]:
+        tracer = clew.init("tests", store=tmp_path / "store", record=True, **options)
         assert tracer is not None
         clew.instrument()
         try:

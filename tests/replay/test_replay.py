@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, TypedDict
@@ -20,32 +19,9 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import InjectedState
 
 import clew
-from clew.lineage import index
 from clew.store.errors import NotFound, NotRecorded, OverBudget, ReplayMiss
-from clew.tracer.init import Tracer
-from tests.replay.conftest import LIVE, Counted, live, program
+from tests.replay.conftest import LIVE, Counted, Recorded, live, program
 from tests.replay.test_planner import CALLS, CASES, WAYS, awaited, invoked, streamed_async
-
-Recorded = Callable[..., AbstractContextManager[Tracer]]
-
-
-@pytest.fixture
-def recorded(clean_tracing: None, tmp_path: Path) -> Recorded:
-    """`with recorded() as tracer`: an instrumented process that records, always in the same store."""
-
-    @contextmanager
-    def started(**options: Any) -> Iterator[Tracer]:
-        tracer = clew.init("tests", store=tmp_path / "store", record=True, **options)
-        assert tracer is not None
-        clew.instrument()
-        try:
-            yield tracer
-            assert not tracer.faults.counts
-        finally:
-            clew.shutdown()
-            index.forget(tracer.folder)
-
-    return started
 
 
 def asked() -> int:

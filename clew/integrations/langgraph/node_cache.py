@@ -19,15 +19,15 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from langgraph.cache.base import BaseCache, FullKey, Namespace
-from langgraph.types import Overwrite, Send
 
 from clew.integrations.langchain import answer as answer  # registers messages and documents
 from clew.integrations.langchain import open_runs
+from clew.integrations.langgraph import answer as graph_answer  # noqa: F401 - registers sends
 from clew.integrations.langgraph import node_code
 from clew.integrations.langgraph.minted import minted, renamed
 from clew.integrations.langgraph.node_key import SHORTEST_ID, input_told, why_refused
 from clew.integrations.langgraph.observer import LangGraphObserver, _plain, _written
-from clew.replay.answer import pack, register_answer, texts, unpack
+from clew.replay.answer import pack, texts, unpack
 from clew.replay.cache import CachePolicy
 from clew.replay.key import Key, key_of
 from clew.replay.settings import here
@@ -46,11 +46,6 @@ from clew.tracer.span import OpenSpan
 
 _GIVEN, _NEW = "\0clew given id ", "\0clew new id "
 _WHOLE = ("__root__", "__return__")  # channels that hold all that a node returned
-
-register_answer(
-    Send, lambda send: [send.node, send.arg, getattr(send, "timeout", None)], lambda data: Send(data[0], data[1])
-)
-register_answer(Overwrite, lambda one: one.value, Overwrite)
 
 
 class _Asked(NamedTuple):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import repeat
 from types import FrameType
 from typing import Any
@@ -19,12 +18,11 @@ from langgraph.errors import GraphBubbleUp, ParentCommand
 from langgraph.pregel import Pregel
 from langgraph.types import Command, Send
 
-from clew.integrations.langchain import context, open_runs, payload
+from clew.integrations.langchain import open_runs, payload
 from clew.integrations.langchain.callback import Kind, LangChainObserver
 from clew.tracer.capture import Given
 from clew.tracer.constant import Fixed
 from clew.tracer.gate import Clean
-from clew.tracer.init import Tracer
 from clew.tracer.span import OpenSpan
 
 _REMEMBERED = 10_000
@@ -177,11 +175,6 @@ class LangGraphObserver(LangChainObserver, GraphCallbackHandler):
                 span.link(*paused, "resumed_from")
         except Exception as error:
             span.tracer.faults.add("LangGraph on_resume", error)
-
-
-def install(tracer: Tracer) -> Callable[[], None]:
-    """Make a node's span current in its body; returns what undoes it."""
-    return context.carry(tracer, importlib.import_module("langgraph._internal._runnable"), "LangGraph")
 
 
 def _trigger(node: OpenSpan, graph: OpenSpan, task: str, triggers: Iterable[str]) -> None:

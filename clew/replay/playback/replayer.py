@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 from clew.replay.answer import unpack
 from clew.replay.effect import Effect, effect_of
+from clew.replay.playback.around import is_within, outermost
 from clew.replay.playback.certificate import Live
 from clew.replay.playback.instead import Instead
 from clew.replay.playback.miss import told_miss
 from clew.replay.playback.order import Order
 from clew.replay.playback.terms import Terms
-from clew.replay.recording import failure
+from clew.replay.recording import failure, question
 from clew.replay.recording.loose import loose
 from clew.replay.recording.recording import HERE, Lane, Place, Recording, below
 from clew.replay.recording.request import Request, Requests, number, requests
@@ -69,7 +70,7 @@ class Replayer:
         self.spent = 0.0
         self.open = True
         self.instead = Instead()  # of what patches say
-        self._store = store
+        self.store = store
         self._order = Order(recording) if terms.ordered else None
         self._lanes: dict[int, Lane] = {}
         self._names: Counter[str] = Counter()
@@ -151,6 +152,10 @@ class Replayer:
 
     # -- where
 
+    def holds(self, span: OpenSpan | None) -> bool:
+        """Whether what is done in `span` is part of this replay."""
+        return self.open and (self.root is None or (span is not None and is_within(span.run, self.root)))
+
     def _place(self, call: Call) -> Place | None:
         """Where a call is asked, as the recording names it; None of one that is not this replay's."""
         if not self.open or call.span is None:
@@ -168,20 +173,15 @@ class Replayer:
     def _of(self, span: OpenSpan) -> Place | None:
         if self.root is None:
             return Place(self._lane(span), span.path)
-        if not self._holds(span):
-            return None
-        return Place(HERE, self.relative(span.path))
+        return Place(HERE, self.relative(span.path)) if is_within(span.run, self.root) else None
 
     def acts_here(self) -> bool:
         """Whether what is asked at this place is this replay's."""
-        span = context.enclosing()
-        return self.open and (self.root is None or (span is not None and self._holds(span)))
+        return self.holds(context.enclosing())
 
-    def _holds(self, span: OpenSpan) -> bool:
-        run: OpenRun | None = span.run
-        while run is not None and run is not self.root:
-            run = run.parent
-        return run is not None
+    def top(self, span: OpenSpan) -> OpenRun:
+        """The run in which it is counted how often the same is asked: the outermost one of what is replayed."""
+        return outermost(span.run, self.root, self.tracer.process_run)
 
     def relative(self, path: str) -> str:
         """A span path as the recording has it."""
@@ -194,9 +194,7 @@ class Replayer:
         return next((run for run in self._runs if self._lanes[id(run)] == lane), None)
 
     def _lane(self, span: OpenSpan) -> Lane:
-        run = span.run
-        while run.parent is not None and run.parent is not self.tracer.process_run:
-            run = run.parent
+        run = self.top(span)
         if run is self.tracer.process_run:
             return HERE
         with self._lock:
@@ -237,11 +235,13 @@ class Replayer:
 
     def _asked(self, call: Call, request: Request, place: Place) -> Asked:
         assert call.span is not None
-        run, path = call.span.run, call.span.path
+        run, path = self.top(call.span), call.span.path
         occurrence = number(run, path, request.digest, by="replayed")
         turn = number(run, path, f"{call.kind} {request.exchange.operation}".encode(), by="turn")
         again = self._is_the_same_again(call, request)
         found = self.recording.find(place, request.digest, occurrence, again=again)
+        if found is None and question.is_made_again():  # which of its calls an interrupted task came to, is chance
+            found = self.recording.last(place, request.digest)
         if request.loose and self.instead.stands_in(call.instance):
             found = None  # what can be seen of it may not show how it was changed
         return Asked(request, place, occurrence, turn, found)
@@ -292,6 +292,7 @@ class Replayer:
     def _one(self, call: Call, asked: Asked) -> Any:
         entry = asked.found
         assert entry is not None
+        question.repeat(entry.questions)
         if (patched := self.instead.answer(entry, asked.request.digest)) is not None:
             return patched(asked.request.exchange, entry, self._data)
         if entry.error:
@@ -308,11 +309,12 @@ class Replayer:
             return
         if entry.answer or entry.blob:
             yield from asked.request.exchange.load_chunks(self._data(entry))
+        question.repeat(entry.questions)
         if entry.error:
             failure.again(entry.error)
 
     def _data(self, entry: Answer) -> Any:
-        return unpack(answers.content(self._store, entry))
+        return unpack(answers.content(self.store, entry))
 
     # -- what is not
 
@@ -328,7 +330,7 @@ class Replayer:
             return f"recorded elsewhere, at {elsewhere.path}, and the same may be answered otherwise here"
         if near is None:
             return "nothing like it was recorded here"
-        return told_miss(self.tracer, self._store, call, asked.request, near)
+        return told_miss(self.tracer, self.store, call, asked.request, near)
 
     def _missed(
         self, call: Call, asked: list[Asked], place: Place, why: str, *, batch: Requests | None = None

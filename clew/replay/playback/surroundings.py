@@ -9,13 +9,17 @@ from collections.abc import Iterator
 from clew.lineage import target
 from clew.lineage.reader import Reader
 from clew.lineage.view import span_views
-from clew.replay.ambient import Ambient
+from clew.replay.ambient import Ambient, console
+from clew.replay.ambient.console import Line
 from clew.replay.ambient.seeded import seed_bytes
+from clew.replay.answer import unpack
 from clew.replay.network import Guard
 from clew.replay.playback.certificate import Certificate
 from clew.replay.playback.replayer import Replayer
 from clew.replay.recording.recording import below
-from clew.store.errors import ClewError
+from clew.replay.recording.request import CONSOLE
+from clew.store import answers
+from clew.store.errors import ClewError, ReplayMiss
 from clew.tracer import context
 
 
@@ -34,18 +38,26 @@ class Surroundings:
             clock=self._clock,
             moment=moments,
         )
+        self._store = reader.store
+        self._console = console.Recalled(self._line, self._beyond)
         self._guard = Guard(allow=hosts) if replayer.terms.mode != "hybrid" else None
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """Random values, clocks and the network as the replay has them."""
         with self._ambient, self._guard or contextlib.nullcontext():
-            yield
+            console.listen(self._console)
+            try:
+                yield
+            finally:
+                console.leave(self._console)
 
     def told(self, certificate: Certificate) -> None:
         """Say on the certificate what was drawn and what was blocked."""
         recording = self._replayer.recording
         certificate.draws = dict(self._ambient.draws)
+        if self._console.lines:
+            certificate.draws["console"] = self._console.lines
         certificate.unseen = self._ambient.unseen
         if self._guard is not None:
             certificate.blocked = [
@@ -64,6 +76,22 @@ class Surroundings:
 
     def _clock(self, path: str, number: int) -> int | None:
         return self._replayer.recording.clock(self._replayer.relative(path), number)
+
+    def _line(self, path: str, number: int) -> Line | None:
+        entry = self._replayer.recording.noted(CONSOLE, self._replayer.relative(path), number)
+        if entry is None or entry.missing:
+            return None
+        if entry.redacted:
+            self._replayer.notes["a line of the console was given without a credential that it held"] = None
+        return Line(unpack(answers.content(self._store, entry)))
+
+    def _beyond(self, path: str, number: int) -> None:
+        """Nobody is asked what the recording does not know, unless calls go live, too."""
+        replayer = self._replayer
+        if replayer.terms.mode != "hybrid" and replayer.holds(context.enclosing()):
+            miss = ReplayMiss(f"input() at {path or 'the root'}: a person was asked {number} times, and not once more")
+            replayer.failed = replayer.failed or miss
+            raise miss
 
 
 class Moments:

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from clew.replay.ambient import console
 from clew.replay.ambient.clock import listeners
 from clew.replay.answer import pack
-from clew.replay.recording import failure
+from clew.replay.recording import failure, question
 from clew.replay.recording.redact import redacted
-from clew.replay.recording.request import CLOCK, Request, number, requests
+from clew.replay.recording.request import CLOCK, CONSOLE, Request, number, requests
 from clew.replay.stack import stack_of
 from clew.store.digest import Domain, raw_digest
 from clew.store.errors import Unstorable
@@ -26,6 +27,7 @@ from clew.tracer import context
 from clew.tracer.boundary import Call
 from clew.tracer.capture import Batch
 from clew.tracer.init import Tracer
+from clew.tracer.span import OpenSpan
 
 _INLINE_BYTES = 256
 Chunks = list[tuple[int, Any]]
@@ -96,32 +98,53 @@ class Recorder:
             raise
         self._answered(call, asked, started, None, chunks)
 
-    # -- clock
+    # -- what is no call
 
     def clock(self, place: str, true_ns: int) -> int:
         """A reading of `clew.now`: it is recorded, and told as it is."""
-        span = context.enclosing()
-        if span is not None and not self.tracer.closed:
-            with self.tracer.faults.guard("recorded clock"):
-                occurrence = number(span.run, span.path, CLOCK)
-                self._write(
-                    Answer(
-                        run_id=span.run.run_id,
-                        trace_id=span.trace_id,
-                        span_id=span.span_id,
-                        kind="clock",
-                        operation="read",
-                        name="clock",
-                        path=span.path,
-                        occurrence=occurrence,
-                        request=CLOCK,
-                        fields={},
-                        started_ns=true_ns,
-                        ended_ns=true_ns,
-                        answer=pack(true_ns),
-                    )
-                )
+        if context.enclosing() is not None:
+            self.note("clock", "read", CLOCK, true_ns)
         return true_ns
+
+    def console(self, place: str, prompt: object, ask: Callable[[], str]) -> str:
+        """A line that a person types, or that there is none: it is recorded, and told as it is."""
+        try:
+            line = ask()
+        except EOFError:
+            self.note("console", "input", CONSOLE, None)
+            raise
+        self.note("console", "input", CONSOLE, line)
+        return line
+
+    def note(self, kind: str, operation: str, request: bytes, value: Any, span: OpenSpan | None = None) -> None:
+        """Record what a replay needs to know here (or of `span`) and what is no call."""
+        tracer, span = self.tracer, span or context.enclosing()
+        if tracer.closed:
+            return
+        with tracer.faults.guard(f"recorded {kind}"):
+            run, path = (tracer.process_run, "") if span is None else (span.run, span.path)
+            now, missing = time.time_ns(), ""
+            try:
+                data, changed = redacted(pack(value), tracer.gate.cleaner)
+            except Unstorable as error:
+                data, changed, missing = b"", False, str(error)[:500]
+            entry = Answer(
+                run_id=run.run_id,
+                trace_id=b"" if span is None else span.trace_id,
+                span_id=b"" if span is None else span.span_id,
+                kind=kind,
+                operation=operation,
+                name=kind,
+                path=path,
+                occurrence=number(run, path, request),
+                request=request,
+                fields={},
+                started_ns=now,
+                ended_ns=now,
+                missing=missing,
+                redacted=changed,
+            )
+            self._write(entry, data)
 
     # -- what is written
 
@@ -179,7 +202,7 @@ class Recorder:
                 data = b""
                 if chunks:
                     data, _ = redacted(pack(one.request.exchange.dump(None, chunks)), self.tracer.gate.cleaner)
-                self._write(self._entry(call, one, started_ns, error=told, redacted=changed), data)
+                self._write(self._entry(call, one, started_ns, error=told, raised=error, redacted=changed), data)
 
     def _entry(
         self,
@@ -188,6 +211,7 @@ class Recorder:
         started_ns: int,
         *,
         error: bytes = b"",
+        raised: Exception | None = None,
         missing: str = "",
         redacted: bool = False,
         usage: tuple[int, int] = (0, 0),
@@ -215,6 +239,7 @@ class Recorder:
             model=request.exchange.model,
             input_tokens=usage[0],
             output_tokens=usage[1],
+            questions=question.answered(raised),
         )
 
     def _write(self, entry: Answer, data: bytes = b"") -> None:
@@ -246,7 +271,9 @@ def record(tracer: Tracer) -> None:
         recorder = stack.recorder = Recorder(tracer)
         stack.arrange()
         listeners.append(recorder)
+        console.listen(recorder)
         tracer.undo.append(Kept(lambda: listeners.remove(recorder)))
+        tracer.undo.append(Kept(lambda: console.leave(recorder)))
 
 
 class Kept:

@@ -19,7 +19,7 @@ from clew.lineage import target
 from clew.lineage.reader import Reader
 from clew.lineage.view import run_tree
 from clew.replay.answer import unpack
-from clew.replay.recording.request import CLOCK, SEED
+from clew.replay.recording.request import CLOCK, NO_CALL, SEED
 from clew.store import answers, catalog, record
 from clew.store.errors import NotFound, NotRecorded
 from clew.store.record import Answer, RecordType, SpanStart
@@ -50,24 +50,35 @@ class Recording:
     entries: list[tuple[Place, Answer]]
     roots: dict[Lane, tuple[bytes, bytes, bytes]]  # of each run its id, and trace and span of its root
     lane: Lane = HERE  # of the run that was asked for
+    begun_ns: int = 0  # of what is replayed; of a replay, of what it replayed
 
     def __post_init__(self) -> None:
         self._exact: dict[tuple[Place, bytes, int], Answer] = {}
+        self._asking: dict[
+            tuple[Place, bytes], Answer
+        ] = {}  # the last of calls that were made again for their questions
         self._asked: defaultdict[bytes, list[tuple[Place, Answer]]] = defaultdict(list)
         self._near: defaultdict[tuple[Place, str, str], list[Answer]] = defaultdict(list)
-        self._clock: defaultdict[str, list[int]] = defaultdict(list)
+        self._noted: defaultdict[tuple[bytes, str], list[Answer]] = defaultdict(list)
+        same: defaultdict[tuple[Place, bytes], list[Answer]] = defaultdict(list)
+        starts: dict[bytes, int] = {}  # of runs: when each first asked something, as far as the log tells
         for place, entry in self.entries:
-            if entry.request == CLOCK:
-                self._clock[place.path].append(unpack(entry.answer))
+            starts[entry.run_id] = min(entry.started_ns, starts.get(entry.run_id, entry.started_ns))
+            if entry.request in NO_CALL:
+                self._noted[entry.request, place.path].append(entry)
                 continue
-            self._exact[place, entry.request, entry.occurrence] = entry
             self._asked[entry.request].append((place, entry))
             self._near[place, entry.kind, entry.operation].append(entry)
+            same[place, entry.request].append(entry)
+        for (place, request), found in same.items():
+            # A run of its own for each turn of a graph counts from 0: in what is around them, one comes after the other.
+            found.sort(key=lambda entry: (starts[entry.run_id], entry.occurrence))
+            self._exact.update(((place, request, at), entry) for at, entry in enumerate(found))
 
     @property
     def calls(self) -> list[Answer]:
-        """What was asked, without readings of the clock, in the order in which it was answered."""
-        return [entry for _, entry in self.entries if entry.request != CLOCK]
+        """What was asked, without readings of the clock and the like, in the order in which it was answered."""
+        return [entry for _, entry in self.entries if entry.request not in NO_CALL]
 
     def find(self, place: Place, request: bytes, occurrence: int, *, again: bool) -> Answer | None:
         """What was answered to this request here, for this time. `again`: asked elsewhere or more often, it has the same
@@ -78,6 +89,10 @@ class Recording:
         here = [entry for where, entry in self._asked.get(request, ()) if where == place and not entry.error]
         there = [entry for _, entry in self._asked.get(request, ()) if not entry.error]
         return here[-1] if here else there[0] if there else None
+
+    def last(self, place: Place, request: bytes) -> Answer | None:
+        """What was answered to this request here when it was asked for the last time."""
+        return next((entry for where, entry in reversed(self._asked.get(request, ())) if where == place), None)
 
     def near(self, place: Place, kind: str, operation: str, number: int) -> Answer | None:
         """What was answered at this place the so-and-so-many-th time that anything of this kind was asked there."""
@@ -91,8 +106,17 @@ class Recording:
 
     def clock(self, path: str, number: int) -> int | None:
         """What the clock said at this path when it was read for the so-and-so-many-th time, in nanoseconds."""
-        readings = self._clock.get(path, [])
-        return readings[number] if number < len(readings) else None
+        entry = self.noted(CLOCK, path, number)
+        return None if entry is None else unpack(entry.answer)
+
+    def noted(self, what: bytes, path: str, number: int) -> Answer | None:
+        """What was recorded at this path, the so-and-so-many-th of this, that is no call."""
+        found = self._noted.get((what, path), [])
+        return found[number] if number < len(found) else None
+
+    def all_noted(self, what: bytes) -> list[Answer]:
+        """All that was recorded of this, in the order in which it was."""
+        return [entry for _, entry in self.entries if entry.request == what]
 
 
 def load(reader: Reader, run: Any, *, whole: bool = False) -> Recording:
@@ -132,12 +156,25 @@ def load(reader: Reader, run: Any, *, whole: bool = False) -> Recording:
             entries=entries,
             roots=_roots(connection, rows, lanes) if whole else _roots(connection, [row], lanes),
             lane=lanes[bytes(row.run_id)],
+            begun_ns=_begun(connection, next((one for one in rows if one.root is None), row) if whole else row),
         )
 
 
 def below(path: str, root: str) -> str:
     """The path below the root of a run."""
     return path.removeprefix(f"{root}/") if path != root else ""
+
+
+def _begun(connection: Connection, row: Any) -> int:
+    """When a run began; of a replay, when that did which it replays."""
+    table, seen = catalog.run, {bytes(row.run_id)}
+    while row.replay_of and bytes(row.replay_of) not in seen:
+        seen.add(bytes(row.replay_of))
+        found = connection.execute(sa.select(table).where(table.c.run_id == row.replay_of)).first()
+        if found is None:
+            break
+        row = found
+    return int(row.started_ns)
 
 
 def _asked_nothing(connection: Connection, run: int) -> bool:

@@ -110,8 +110,11 @@ def _hex(connection: Connection, text: str) -> Target | None:
 def _run_name(connection: Connection, text: str) -> Target | None:
     """The newest run of this name; a replay only where there is none but replays."""
     run = catalog.run.c
-    query = sa.select(run.id).where(run.name == text, run.root.isnot(None))
-    query = query.order_by(run.replay_of.isnot(None), run.started_ns.desc()).limit(1)
+    process = catalog.run.alias()  # a run that was killed does not say itself that it was a replay's
+    query = sa.select(run.id).join_from(catalog.run, process, process.c.run_id == run.process_id, isouter=True)
+    query = query.where(run.name == text, run.root.isnot(None))
+    original = sa.case((sa.or_(run.replay_of.isnot(None), process.c.replay_of.isnot(None)), 1), else_=0)
+    query = query.order_by(original, run.started_ns.desc()).limit(1)
     number = connection.execute(query).scalar()
     return Target("run", number) if number is not None else None
 

@@ -11,6 +11,7 @@ from clew.tracer.init import Tracer
 
 if TYPE_CHECKING:
     from clew.replay.cache import CachePolicy
+    from clew.replay.recording.recorder import Recorder
     from clew.replay.settings import Cache
 
 
@@ -19,7 +20,7 @@ class Stack:
 
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
-        self.recorder: Policy | None = None
+        self.recorder: Recorder | None = None
         self.replayers: list[Policy] = []  # one that ended stays away from calls of others
         self.cache: CachePolicy | None = None
         self._layers: list[Policy] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import re
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -157,7 +158,7 @@ SQLITE = SCRIPT + textwrap.dedent(
 
 
 def told(out: str) -> list[str]:
-    return [line for line in out.splitlines() if "said:" in line]
+    return re.findall("said: .*", out)  # after what `input` prompted
 
 
 def again(bench: Bench, process: str, tmp_path: Path) -> tuple[Any, str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.messages import AnyMessage, HumanMessage, ToolMessage
-from langchain_core.tools import tool
+from langchain_core.tools import InjectedToolCallId, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
@@ -270,3 +270,40 @@ def test_a_breakpoint_is_passed_as_recorded(recorded: Recorded, when: str) -> No
             assert again.certificate.holds
             assert state["said"] == (last["said"] if given is None else last["said"][:1])
     assert LIVE == {"llm": 2}
+
+
+def test_a_tool_that_hands_over_to_another_node(recorded: Recorded) -> None:
+    @tool
+    def hand_over(x: int, tool_call_id: Annotated[str, InjectedToolCallId]) -> Any:
+        """Hand over."""
+        message = ToolMessage(f"handed over by call {live('tool')}", tool_call_id=tool_call_id)
+        return Command(goto="other", graph=Command.PARENT, update={"messages": [message]})
+
+    def ask_it(state: Chat) -> Any:
+        return {"messages": [Counted(tool="hand_over").invoke(state["messages"])]}
+
+    def other(state: Chat) -> Any:
+        return {"messages": [Counted().invoke(state["messages"])]}
+
+    inner = StateGraph(Chat)
+    inner.add_node("ask_it", ask_it)
+    inner.add_node("tools", ToolNode([hand_over]))
+    inner.add_edge(START, "ask_it")
+    inner.add_edge("ask_it", "tools")
+    built = StateGraph(Chat)
+    built.add_node("first", inner.compile(), destinations=("other",))
+    built.add_node("other", other)
+    built.add_edge(START, "first")
+    agent = built.compile(checkpointer=InMemorySaver())
+
+    def said() -> list[str]:
+        return [one.text for one in agent.invoke({"messages": [HumanMessage("go")]}, CONFIG)["messages"]]
+
+    with recorded():
+        with clew.run("talk") as run:
+            first = said()
+        with clew.replay(run) as again:
+            assert said() == first
+        assert again.certificate.holds
+        assert again.certificate.served == {"llm": 2, "tool": 1}
+    assert LIVE == {"llm": 2, "tool": 1}

@@ -130,7 +130,7 @@ def test_the_program_of_the_command_line(project: Path, tmp_path: Path) -> None:
     done = clew_("replay", "answer", "--code", str(project))
     assert done.returncode == 1
     assert "ReplayMiss" in done.stdout
-    assert "messages[0].content: “hello you” → “you”" in done.stdout
+    assert "messages[0].content: “hello” → “”" in done.stdout
     done = clew_("doctor", "replay", "answer")
     assert (done.returncode, done.stdout.splitlines()[0].split(" ", 2)[2]) == (0, "asks the same each time")
     assert clew_("replay", "nothing").returncode == 1

@@ -167,6 +167,12 @@ def test_what_the_program_wrote_itself_is_written_once(recorded: Recorded) -> No
             assert corrected(graph) == first
         assert again.certificate.holds
         assert contents(saver) == before
+        with clew.run("correction of nothing") as run:
+            first = corrected(agent(InMemorySaver()))
+        with clew.replay(run) as again:
+            assert corrected(agent(InMemorySaver())) == first
+        assert again.certificate.holds
+        assert not again.certificate.notes  # what the run itself wrote is not missed
 
 
 def test_a_fork_from_an_earlier_checkpoint(recorded: Recorded) -> None:

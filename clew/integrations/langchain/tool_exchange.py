@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import operator
 from typing import Any
 
 from langchain_core.messages import ToolMessage
@@ -19,7 +18,6 @@ from clew.replay.key import Remembered, plain_part
 from clew.replay.value_exchange import ValueExchange
 from clew.store.errors import Unkeyable, Unstorable
 
-_OWN = "\0own"  # in place of the id of the call
 _MADE = ("tool_call_schema", "args", "callbacks", "tags", "metadata", "verbose")
 
 
@@ -60,24 +58,22 @@ class ToolExchange(ValueExchange):
     def dump(self, response: Any, chunks: list[tuple[int, Any]] | None) -> Any:
         own = self._call_id
         if not isinstance(response, ToolMessage):
-            if own is None:
+            if own is None or not _holds(response, own):
                 return super().dump(response, chunks)
-            kept = _renamed(response, own, _OWN)
-            if any(own in text for _, text in texts(pack(kept))):
+            response = _to_call(response, own, "")  # such as a command with the message that answers the call
+            if _holds(response, own):
                 raise Unstorable("an answer that holds the id of the call")
-            return super().dump(response, chunks) if kept is response else {"bound": kept}
+            return {"value": response, "to_call": True}
         if response.tool_call_id != own:
             raise Unstorable("a ToolMessage with the id of another call")
         bare = response.model_copy(update={"id": None, "tool_call_id": ""})
-        if any(own in text for _, text in texts(pack(bare)) if isinstance(text, str)):
+        if _holds(bare, own):
             raise Unstorable("an answer that holds the id of the call")
         return {"message": bare}
 
     def load(self, data: Any) -> Any:
-        if "bound" in data:
-            return _renamed(data["bound"], _OWN, self._call_id)
         if "message" not in data:
-            return super().load(data)
+            return _to_call(data["value"], "", self._call_id) if "to_call" in data else super().load(data)
         message = data["message"]
         message.id, message.tool_call_id = None, self._call_id
         return message
@@ -100,20 +96,20 @@ def _told(tool: Any, version: str | None, witness: Witness) -> tuple[str | None,
 _tools: Witnessed[tuple[str | None, Remembered]] = Witnessed()
 
 
-def _renamed(value: Any, before: str, after: Any) -> Any:
-    """The same with another id in the messages that answer this call, as a tool that returns a Command makes them; the
-    very same where there are none."""
+def _holds(value: Any, name: str) -> bool:
+    return any(name in text for _, text in texts(pack(value)) if isinstance(text, str))
+
+
+def _to_call(value: Any, before: str, after: str | None) -> Any:
+    """A value whose messages that answer the call `before` answer the call `after`."""
     if isinstance(value, ToolMessage):
         return value.model_copy(update={"tool_call_id": after}) if value.tool_call_id == before else value
     if type(value) in (list, tuple):
-        parts = [_renamed(part, before, after) for part in value]
-        return value if all(map(operator.is_, parts, value)) else type(value)(parts)
+        return type(value)([_to_call(one, before, after) for one in value])
     if type(value) is dict:
-        named = {name: _renamed(part, before, after) for name, part in value.items()}
-        return value if all(map(operator.is_, named.values(), value.values())) else named
-    if dataclasses.is_dataclass(value) and hasattr(value, "update"):
-        update = _renamed(value.update, before, after)
-        return value if update is value.update else dataclasses.replace(value, update=update)  # type: ignore[type-var]
+        return {key: _to_call(one, before, after) for key, one in value.items()}
+    if dataclasses.is_dataclass(value) and hasattr(value, "goto") and hasattr(value, "update"):
+        return dataclasses.replace(value, update=_to_call(value.update, before, after))  # type: ignore[type-var]
     return value
 
 

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from clew.integrations.langchain import context
+from clew.tracer import init
 from clew.tracer.init import Tracer
 
 
 def install(tracer: Tracer) -> Callable[[], None]:
     """Put the hooks in place; returns what takes them off."""
-    importlib.import_module("clew.integrations.langgraph.interruption")  # interrupts and commands can be recorded
     undo = [context.carry(tracer, importlib.import_module("langgraph._internal._runnable"), "LangGraph")]
     pregel, loop = importlib.import_module("langgraph.pregel"), importlib.import_module("langgraph.pregel._loop")
     undo.append(_wrap(tracer, pregel.Pregel, "_resolve_checkpointer", _resolving))
@@ -33,9 +33,12 @@ def _resolving(original: Any) -> Any:
     """In a replay, the copy of a saver in place of the saver."""
 
     def _resolve_checkpointer(self: Any, config: Any) -> Any:
-        from clew.integrations.langgraph import thread
+        found, tracer = original(self, config), init.active()
+        if found is None or not getattr(getattr(tracer, "policies", None), "replayers", None):
+            return found
+        from clew.integrations.langgraph import replayed_thread  # with the catalog, which a traced program does without
 
-        return thread.saver(self, config, original(self, config))
+        return replayed_thread.saver(self, config, found)
 
     return _resolve_checkpointer
 
@@ -44,9 +47,12 @@ def _beginning(original: Any) -> Any:
     """From where a graph goes on is recorded; in a replay, the recorded answer of a person stands in."""
 
     def _first(self: Any, *args: Any, **named: Any) -> Any:
-        from clew.integrations.langgraph import thread
+        tracer = init.active()
+        if tracer is not None and getattr(tracer.policies, "recorder", None) is not None:
+            # With what only a recording needs: interrupts and commands that can be recorded.
+            from clew.integrations.langgraph import interruption, thread  # noqa: F401
 
-        thread.begins(self)
+            thread.begins(self)
         return original(self, *args, **named)
 
     return _first

@@ -30,9 +30,15 @@ def _asked(pad: Any) -> int:
 
 
 def _answered(error: BaseException | None) -> int:
-    pad = None if isinstance(error, GraphInterrupt) else _scratchpad()  # it asks again until nothing is left to answer
-    asked = _asked(pad)
-    return min(asked, len(pad.resume)) if asked else 0  # calls side by side may still wait for theirs
+    pad = _scratchpad()
+    if pad is None or isinstance(error, GraphInterrupt):  # that asks again until nothing is left to answer
+        return 0
+    return min(_asked(pad), len(pad.resume))  # calls side by side may still wait for theirs
+
+
+def _is_made_again() -> bool:
+    pad = _scratchpad()
+    return pad is not None and (bool(pad.resume) or pad.get_null_resume(False) is not None)
 
 
 def _repeat(count: int) -> None:
@@ -69,6 +75,6 @@ def _command_again(data: Any) -> Any:
     raise ParentCommand(data)
 
 
-register_questions(_answered, _repeat)
+register_questions(_answered, _repeat, _is_made_again)
 register_failure(GraphInterrupt, _dump_interrupt, _interrupt_again)
 register_failure(ParentCommand, lambda error: error.args[0], _command_again)

@@ -63,6 +63,7 @@ class _Session:
         first = self._of is None
         self._of = self.replayer.tracer = tracer
         tracer.process_run.replay_of = bytes.fromhex(self.recording.process_id)
+        tracer.log.append_record(tracer.process_run.record(tracer.process_id))  # a killed one writes no other
         self.exit.enter_context(installed(tracer, self.replayer))
         if first:
             for one in self.told.patches:

@@ -211,6 +211,8 @@ class Replayer(Where):
         found = self.recording.find(place, request.digest, occurrence, again=again)
         if found is not None and found.left and not streams and again:
             found = self.recording.complete(place, request.digest) or found
+        if found is None and question.is_made_again():  # which of its calls an interrupted task came to, is chance
+            found = self.recording.last(place, request.digest)
         if request.loose and self.instead.stands_in(call.instance):
             found = None  # what can be seen of it may not show how it was changed
         return Asked(request, place, occurrence, turn, found)
@@ -261,9 +263,9 @@ class Replayer(Where):
     def _one(self, call: Call, asked: Asked) -> Any:
         entry = asked.found
         assert entry is not None
+        question.repeat(entry.questions)
         if (patched := self.instead.answer(entry, asked.request.digest)) is not None:
             return patched(asked.request.exchange, entry, self._data)
-        question.repeat(entry.questions)
         if entry.error:
             return failure.again(entry.error)
         return asked.request.exchange.load(self._data(entry))

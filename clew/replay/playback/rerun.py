@@ -100,7 +100,7 @@ def rerun(
                 patches=[one.to_dict() for one in patches if not isinstance(one, Code)],
                 certificate=str(certificate),
                 code="working tree" if code else "recorded",
-                code_digest=None if code else process.code_digest,
+                code_digest=None if code else process.code_digest or None,
                 travel=travel,
                 hosts=list(hosts),
                 differences=found,

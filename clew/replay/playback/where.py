@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from clew.replay.playback.around import is_within, outermost
 from clew.replay.recording.recording import HERE, Lane, Place, Recording, below
 from clew.tracer import context
 from clew.tracer.init import Tracer
@@ -26,7 +27,7 @@ class Where:
 
     def holds(self, span: OpenSpan | None) -> bool:
         """Whether what is done in `span` is part of this replay."""
-        return self.open and (self.root is None or (span is not None and self._of(span) is not None))
+        return self.open and (self.root is None or (span is not None and is_within(span.run, self.root)))
 
     def _is_lost(self, span: OpenSpan) -> bool:
         """Whether it stands outside of any run, or in one that began meanwhile and is no other replay's."""
@@ -39,27 +40,15 @@ class Where:
         """The place of a span; `first` are the requests that are asked in it."""
         if self.root is None:
             return Place(self._lane(span, first), span.path)
-        if not self._holds(span):
-            return None
-        return Place(HERE, self.relative(span.path))
+        return Place(HERE, self.relative(span.path)) if is_within(span.run, self.root) else None
 
     def acts_here(self) -> bool:
         """Whether what is asked at this place is this replay's."""
-        span = context.enclosing()
-        return self.open and (self.root is None or (span is not None and self._holds(span)))
-
-    def _holds(self, span: OpenSpan) -> bool:
-        run: OpenRun | None = span.run
-        while run is not None and run is not self.root:
-            run = run.parent
-        return run is not None
+        return self.holds(context.enclosing())
 
     def top(self, span: OpenSpan) -> OpenRun:
         """The run in which it is counted how often the same is asked: the outermost one of what is replayed."""
-        run = span.run
-        while run is not self.root and run.parent is not None and run.parent is not self.tracer.process_run:
-            run = run.parent
-        return run
+        return outermost(span.run, self.root, self.tracer.process_run)
 
     def relative(self, path: str) -> str:
         """A span path as the recording has it."""

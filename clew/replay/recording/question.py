@@ -11,17 +11,25 @@ from collections.abc import Callable
 
 _answered: list[Callable[[BaseException | None], int]] = []
 _repeat: list[Callable[[int], None]] = []
+_again: list[Callable[[], bool]] = []
 
 
-def register_questions(answered: Callable[[BaseException | None], int], repeat: Callable[[int], None]) -> None:
+def register_questions(
+    answered: Callable[[BaseException | None], int], repeat: Callable[[int], None], again: Callable[[], bool]
+) -> None:
     """`answered(error)` tells how many of what the task asked that runs here were answered when a call ended (by `error`),
-    and `repeat(count)` asks until so many are."""
-    _answered[:], _repeat[:] = [answered], [repeat]
+    `repeat(count)` asks until so many are, and `again()` tells whether the task has run before and was interrupted."""
+    _answered[:], _repeat[:], _again[:] = [answered], [repeat], [again]
 
 
 def answered(error: BaseException | None) -> int:
     """How many questions of the task that runs here were answered so far; 0 without one."""
     return _answered[0](error) if _answered else 0
+
+
+def is_made_again() -> bool:
+    """Whether the task that runs here has run before, and was interrupted."""
+    return bool(_again) and _again[0]()
 
 
 def repeat(count: int) -> None:

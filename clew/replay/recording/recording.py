@@ -54,6 +54,9 @@ class Recording:
 
     def __post_init__(self) -> None:
         self._exact: dict[tuple[Place, bytes, int], Answer] = {}
+        self._asking: dict[
+            tuple[Place, bytes], Answer
+        ] = {}  # the last of calls that were made again for their questions
         self._asked: defaultdict[bytes, list[tuple[Place, Answer]]] = defaultdict(list)
         self._near: defaultdict[tuple[Place, str, str], list[Answer]] = defaultdict(list)
         self._noted: defaultdict[tuple[bytes, str], list[Answer]] = defaultdict(list)
@@ -90,6 +93,10 @@ class Recording:
         found = [(where, entry) for where, entry in self._asked.get(request, ()) if not entry.error and not entry.left]
         here = [entry for where, entry in found if where == place]
         return here[-1] if here else found[0][1] if found else None
+
+    def last(self, place: Place, request: bytes) -> Answer | None:
+        """What was answered to this request here when it was asked for the last time."""
+        return next((entry for where, entry in reversed(self._asked.get(request, ())) if where == place), None)
 
     def near(self, place: Place, kind: str, operation: str, number: int) -> Answer | None:
         """What was answered at this place the so-and-so-many-th time that anything of this kind was asked there."""

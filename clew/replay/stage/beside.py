@@ -7,17 +7,20 @@ system, and named then.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from clew.tracer import exclusion
 from clew.tracer.code import CODE_SUFFIXES
 
 _LIMIT = 2000  # of what one folder lends
-_CODE = (*CODE_SUFFIXES, ".pyc", ".so")
+_MODULE = (".py", ".pyc", ".so")
+_CODE = (*CODE_SUFFIXES, *_MODULE)
 
 
-def lend(root: Path, original: str | None) -> list[str]:
-    """Link what the original folders hold beside the code into those of the stage; the paths, of folders with a `/`."""
+def lend(root: Path, original: str | None, recorded: Collection[str]) -> list[str]:
+    """Link what the original folders hold beside the code into those of the stage, but for what
+    the record names; the paths, of folders with a `/`."""
     lent: list[str] = []
     if original is None or not os.path.isdir(original):
         return lent
@@ -25,11 +28,20 @@ def lend(root: Path, original: str | None) -> list[str]:
         below[:] = [name for name in below if not os.path.islink(os.path.join(folder, name))]
         relative = os.path.relpath(folder, root)
         source = original if relative == "." else os.path.join(original, relative)
-        lent += _folder(Path(folder), source, "" if relative == "." else f"{relative}/")
+        lent += _folder(Path(folder), source, "" if relative == "." else f"{relative}/", recorded)
     return sorted(lent)
 
 
-def _folder(stage: Path, source: str, prefix: str) -> list[str]:
+def _holds_code(folder: str) -> bool:
+    """Whether a folder is a package or an environment, and no place for data."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return True
+    return exclusion.ENVIRONMENT_MARK in names or any(name.endswith(_MODULE) for name in names)
+
+
+def _folder(stage: Path, source: str, prefix: str, recorded: Collection[str]) -> list[str]:
     lent = []
     try:
         with os.scandir(source) as scan:
@@ -39,11 +51,13 @@ def _folder(stage: Path, source: str, prefix: str) -> list[str]:
     for entry in entries:
         place = stage / entry.name
         is_folder = entry.is_dir()
-        if os.path.lexists(place) or exclusion.folder_reason(entry.name) in ("cache", "virtual environment"):
+        if (
+            os.path.lexists(place)
+            or f"{prefix}{entry.name}" in recorded
+            or exclusion.folder_reason(entry.name) in ("cache", "virtual environment")
+        ):
             continue
-        if is_folder and os.path.exists(os.path.join(entry.path, exclusion.ENVIRONMENT_MARK)):
-            continue
-        if not is_folder and entry.name.endswith(_CODE):
+        if _holds_code(entry.path) if is_folder else entry.name.endswith(_CODE):
             continue
         place.symlink_to(entry.path)
         lent.append(f"{prefix}{entry.name}{'/' if is_folder else ''}")

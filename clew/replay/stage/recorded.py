@@ -56,7 +56,7 @@ class Recorded:
     code: StoredCode
     environment: Environment | None
     root: str | None
-    code_digest: str
+    code_digest: str = ""
 
     def relative(self, path: str) -> str | None:
         """The path within the recorded tree; None for what lies outside. The root itself is an empty text."""

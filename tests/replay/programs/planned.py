@@ -10,8 +10,6 @@ import json
 import sys
 from typing import Any
 
-from changes import CHANGED
-
 import clew
 
 
@@ -33,6 +31,7 @@ def ask(way: str, graph: Any) -> str:
 def main(bench: str) -> None:
     sys.path.insert(0, bench)
     import planner_agent as planner
+    from changes import CHANGED
 
     planner.NOW = clew.time_ns
     for case, (recorded, changed, _) in planner.EXPECTED.items():

@@ -316,10 +316,13 @@ def begin(call: Call) -> init.Tracer | None:
 
 
 def _count(call: Call) -> None:
-    """How many identical requests this span path saw before this one in the run."""
+    """How many identical requests this span path saw before this one, in the outermost run around it."""
     assert call.span is not None
+    run = call.span.run
+    while run.parent is not None and run.parent.span_id is not None:
+        run = run.parent
     key = (call.span.path, call.operation, *map(_ASKED, call.span.slots))
-    call.occurrence = next(call.span.run.calls.setdefault(key, itertools.count()))  # one step: branches run in threads
+    call.occurrence = next(run.calls.setdefault(key, itertools.count()))  # one step: branches run in threads
     if call.occurrence:
         call.span.attributes({"clew.occurrence": call.occurrence})
 

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
@@ -16,6 +16,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.tools import BaseTool, tool
 from langchain_core.vectorstores import InMemoryVectorStore
+from langgraph.graph import END, START, StateGraph
 
 import clew
 from clew.lineage.view import SpanView
@@ -631,3 +632,29 @@ def test_a_model_that_was_fitted_anew_computes_anew(caching: Caching) -> None:
         first = model.embed_documents(["abc"])
         model.scale = 3.0
         assert model.embed_documents(["abc"]) != first
+
+
+def test_samples_of_graphs_in_one_run_stay_apart(caching: Caching) -> None:
+    """Each graph is a run of its own; their samples are those of the run around them."""
+
+    class State(TypedDict):
+        text: str
+
+    def ask(state: State) -> dict[str, str]:
+        return {"text": Counted(temperature=1.0).invoke("say").text}
+
+    graph = StateGraph(State)
+    graph.add_node("ask", ask)
+    graph.add_edge(START, "ask")
+    graph.add_edge("ask", END)
+    agent = graph.compile()
+
+    def three() -> list[str]:
+        with clew.run("answer"):
+            return [agent.invoke({"text": ""})["text"] for _ in range(3)]
+
+    with caching(True):
+        first = three()
+        assert len(set(first)) == 3
+        assert three() == first
+    assert LIVE["llm"] == 3

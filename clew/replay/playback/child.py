@@ -83,7 +83,8 @@ class _Session:
         certificate.differences = self.told.differences
         raised = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None) or replayer.failed
         if raised is not None:
-            certificate.error = f"{type(raised).__name__}: {raised}"
+            told = replayer.tracer.gate.cleaner.text(str(raised))
+            certificate.error = f"{type(raised).__name__}: {told}"
         run = replayer.run_of(lane)
         replayer.tracer.flush()
         if run is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from clew.replay.playback.around import is_within, outermost
 from clew.replay.recording.recording import HERE, Lane, Place, Recording, below
 from clew.tracer import context
 from clew.tracer.init import Tracer
@@ -92,3 +91,17 @@ class Where:
         if (root := self.recording.roots.get(lane)) is not None:
             run.replay_of = root[0]
             span.link(root[1], root[2], "replay_of")
+
+
+def is_within(run: OpenRun | None, root: OpenRun) -> bool:
+    """Whether a run is `root`, or is in it."""
+    while run is not None and run is not root:
+        run = run.parent
+    return run is not None
+
+
+def outermost(run: OpenRun, root: OpenRun | None, process: OpenRun) -> OpenRun:
+    """The run around `run` that stands in no other but `process`; `root` where that is met before."""
+    while run is not root and run.parent is not None and run.parent is not process:
+        run = run.parent
+    return run

@@ -87,7 +87,7 @@ for _ in range(150):
     assert text.endswith(f" to question {number}"), text
 clew.shutdown()
 from clew.tracer import init
-print(LIVE["llm"])
+print(LIVE.get("llm", 0))
 """
 
 

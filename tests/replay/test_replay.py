@@ -416,7 +416,7 @@ def test_parallel_calls_end_in_the_recorded_order(recorded: Recorded) -> None:
     class Slow(Counted):
         def _answer(self, messages: list[Any]) -> AIMessage:
             if messages[-1].text == "slow":
-                threading.Event().wait(0.3)
+                threading.Event().wait(0.5)
             return AIMessage(messages[-1].text)
 
     def race() -> None:
@@ -433,6 +433,7 @@ def test_parallel_calls_end_in_the_recorded_order(recorded: Recorded) -> None:
             return [one.used[0].value[-1]["content"] for one in spans]
 
     with recorded() as tracer:
+        Slow().invoke("quick")  # its code is known then, and neither call waits for that
         with clew.run("answer") as run:
             race()
         assert ends(run) == ["quick", "slow"]

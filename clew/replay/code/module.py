@@ -7,10 +7,12 @@ any of them. It is the source that was imported: a file that was changed since i
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.metadata
 import os
 import platform
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.machinery import ModuleSpec
@@ -40,6 +42,10 @@ def contents(module: ModuleType) -> Mapping[str, object]:
     """The module's dictionary. Runs no code of it, not even its `__getattr__`."""
     found: Mapping[str, object] = object.__getattribute__(module, "__dict__")
     return found
+
+
+_parsing = threading.Lock()
+_TRIES = 5
 
 
 def public_name(name: str) -> str:
@@ -172,13 +178,22 @@ def stands_in(thing: Any, module: str | None) -> bool:
 
 def _imports(data: bytes, name: str, file: str) -> Iterator[str]:
     package = name if os.path.basename(file) == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(data)):
+    for node in ast.walk(_parsed(data)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield from with_parents(alias.name, ())
         elif isinstance(node, ast.ImportFrom):
             names = tuple(alias.name for alias in node.names)
             yield from with_parents(absolute(node.module or "", node.level, package), names)
+
+
+def _parsed(data: bytes) -> ast.AST:
+    """The syntax tree of a source. Before Python 3.13 two threads that make trees at once can confuse each other, and
+    one of them is told so by a SystemError."""
+    for _ in range(_TRIES):
+        with _parsing, contextlib.suppress(SystemError):
+            return ast.parse(data)
+    return ast.parse(data)
 
 
 def _file(name: str) -> str | None:

@@ -6,6 +6,7 @@ Nothing is served by position: what a call asks, and where, says which recorded 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -33,6 +34,7 @@ from clew.tracer.init import Tracer
 from clew.tracer.span import OpenRun
 
 _AGAIN = ("pure", "read")
+_numbers = itertools.count()
 
 
 class Asked(NamedTuple):
@@ -76,6 +78,7 @@ class Replayer(Where):
         self.instead = Instead()  # of what patches say
         self.store = store
         self._order = Order(recording) if terms.ordered else None
+        self._number = next(_numbers)  # replays in each other count for themselves
 
     # -- boundary.Policy
 
@@ -205,8 +208,8 @@ class Replayer(Where):
     def _asked(self, call: Call, request: Request, place: Place, streams: bool) -> Asked:
         assert call.span is not None
         run, path = self.top(call.span), call.span.path
-        occurrence = number(run, path, request.digest, by="replayed")
-        turn = number(run, path, f"{call.kind} {request.exchange.operation}".encode(), by="turn")
+        occurrence = number(run, path, request.digest, by=f"replay {self._number}")
+        turn = number(run, path, f"{call.kind} {request.exchange.operation}".encode(), by=f"turn {self._number}")
         again = self._is_the_same_again(call, request)
         found = self.recording.find(place, request.digest, occurrence, again=again)
         if found is not None and found.left and not streams and again:
@@ -309,7 +312,7 @@ class Replayer(Where):
         near = self.recording.near(asked.place, call.kind, asked.request.exchange.operation, asked.turn)
         if (elsewhere := self.recording.elsewhere(asked.request.digest)) is not None:
             if elsewhere == asked.place:
-                return f"asked here for the {asked.occurrence + 1}th time, recorded {asked.occurrence} times"
+                return f"asked here {asked.occurrence + 1} times, recorded {asked.occurrence}"
             return f"recorded elsewhere, at {elsewhere.path}, and the same may be answered otherwise here"
         if near is None:
             return "nothing like it was recorded here"

@@ -7,6 +7,7 @@ written, so that a wrong answer cannot be read.
 
 from __future__ import annotations
 
+import copy
 import datetime
 import decimal
 import uuid
@@ -39,6 +40,14 @@ def register_answer(cls: type, dump: Callable[[Any], Any], load: Callable[[Any],
     """Values of exactly this class may stand in an answer: `dump` takes one apart into data, `load` puts it together."""
     known = _Class(name or f"{cls.__module__}.{cls.__qualname__}", dump, load)
     _by_class[cls] = _by_name[known.name] = known
+
+
+def copied(chunk: Any) -> Any:
+    """A chunk of a stream, of its own, as it was when it came; one that cannot be copied is none that can be kept, either."""
+    try:
+        return copy.deepcopy(chunk)
+    except Exception:
+        return chunk
 
 
 def pack(value: Any) -> bytes:

@@ -7,7 +7,6 @@ not used again. Nothing here raises into the user's program, save what the call 
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from clew.lineage import index
-from clew.replay.answer import pack, texts, unpack
+from clew.replay.answer import copied, pack, texts, unpack
 from clew.replay.batch import Batches, Together
 from clew.replay.effect import Effect, effect_of
 from clew.replay.flight import Flights
@@ -57,15 +56,7 @@ class _Heard:
         self.chunks: Chunks = []
 
     def add(self, chunk: Any) -> None:
-        self.chunks.append((time.time_ns() - self.started_ns, _copied(chunk)))
-
-
-def _copied(chunk: Any) -> Any:
-    """A chunk of its own; one that cannot be copied is no answer that can be kept, either."""
-    try:
-        return copy.deepcopy(chunk)
-    except Exception:
-        return chunk
+        self.chunks.append((time.time_ns() - self.started_ns, copied(chunk)))
 
 
 async def _yielded(chunks: list[Any]) -> AsyncIterator[Any]:
@@ -143,7 +134,7 @@ class CachePolicy:
                 yield chunk
             self._keep(asked, None, heard.chunks, heard.started_ns)
 
-        return self._flights.stream(asked.key.digest, lambda: self._look_chunks(asked), compute, copy=_copied)
+        return self._flights.stream(asked.key.digest, lambda: self._look_chunks(asked), compute, copy=copied)
 
     def stream_async(self, call: Call, perform: Callable[[], AsyncIterator[Any]]) -> AsyncIterator[Any]:
         asked = self._ask(call)
@@ -159,7 +150,7 @@ class CachePolicy:
                 yield chunk
             self._keep(asked, None, heard.chunks, heard.started_ns)
 
-        return self._flights.stream_async(asked.key.digest, lambda: self._look_chunks(asked), compute, copy=_copied)
+        return self._flights.stream_async(asked.key.digest, lambda: self._look_chunks(asked), compute, copy=copied)
 
     # -- what is asked
 

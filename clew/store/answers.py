@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from clew.store import catalog, record
@@ -36,9 +35,3 @@ def of_runs(store: Store, connection: Connection, run_ids: Iterable[bytes]) -> l
 def content(store: Store, entry: Answer) -> bytes:
     """What was answered, as bytes. ClewError where a long answer is lost or damaged."""
     return store.blob(entry.blob)[1] if entry.blob else entry.answer
-
-
-def is_there(connection: Connection, run_id: bytes) -> bool:
-    """Whether anything was recorded of a run."""
-    query = sa.select(catalog.answer.c.offset).where(catalog.answer.c.run_id == run_id).limit(1)
-    return connection.execute(query).first() is not None

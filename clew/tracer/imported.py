@@ -17,9 +17,8 @@ from types import CodeType, FunctionType, ModuleType
 
 import msgspec
 
-_OWN = (
-    os.path.dirname(os.path.dirname(os.path.realpath(__file__))) + os.sep
-)  # clew is no part of the programs it traces
+# clew is no part of the programs that it traces.
+_OWN = os.path.dirname(os.path.dirname(os.path.realpath(__file__))) + os.sep
 _MAIN = ("__main__", "__mp_main__")
 # The interpreter reads the main file this soon after its start.
 _MAIN_READ_SECONDS = 2.0

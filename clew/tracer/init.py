@@ -205,7 +205,8 @@ def init(
     attributes that the program or another library says under names of its own (docs/design/spans.md has the list).
     `cache` (default: the variable CLEW_CACHE, else nothing) says what is answered from the cache: True, kinds such as
     "llm,embedding", or a `clew.Cache`; it needs content. `record` (default: the variable CLEW_RECORD, else False) keeps
-    what each call was answered, so that runs can be replayed; it needs content, too. `enabled=False`, or CLEW_DISABLED=1, makes clew do nothing at all. Calling again with equal arguments does nothing;
+    what each call was answered, so that runs can be replayed; it needs content, too.
+    `enabled=False`, or CLEW_DISABLED=1, makes clew do nothing at all. Calling again with equal arguments does nothing;
     with others it is `AlreadyInitialized`. A store that cannot be written does not stop the program: tracing is off and
     the reason is logged.
     """

@@ -18,6 +18,8 @@ from clew.tracer import context, init
 from clew.tracer.capture import Given
 from clew.tracer.span import OpenRun, OpenSpan
 
+SEED = "clew.seed"  # attribute of a run's root: what random values in it are derived from
+
 
 class run:  # noqa: N801 - used as a verb, like open()
     """One execution under one span. Works with `with` and `async with`; may stand inside another run. Entered again, after
@@ -77,7 +79,7 @@ class run:  # noqa: N801 - used as a verb, like open()
                 session = self.session if self.session is not None else above.run.session if above else None
                 opened = OpenRun(uuid7(), self.name, session, above.run if above else None, tracer.settings.project)
                 opened.seeds = self._seeds
-                about = None if self.seed is None else {"clew.seed": self.seed}
+                about = None if self.seed is None else {SEED: self.seed}
                 self._span = OpenSpan(tracer, "workflow", self.name, parent=above, run=opened, attributes=about)
                 self._current = context.current(self._span)
                 self._current.__enter__()

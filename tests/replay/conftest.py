@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import threading
@@ -78,42 +79,30 @@ def nothing_asked() -> None:
     LIVE.clear()
 
 
+@contextmanager
+def instrumented(store: Path, **options: Any) -> Iterator[Tracer]:
+    """An instrumented process, in which nothing may go wrong inside clew."""
+    tracer = clew.init("tests", store=store, **options)
+    assert tracer is not None
+    clew.instrument()
+    try:
+        yield tracer
+        assert not tracer.faults.counts
+    finally:
+        clew.shutdown()
+        index.forget(tracer.folder)
+
+
 @pytest.fixture
 def caching(clean_tracing: None, tmp_path: Path) -> Caching:
     """`with caching(cache) as tracer`: an instrumented process with a cache, always on the same store."""
-
-    @contextmanager
-    def started(cache: Any = True) -> Iterator[Tracer]:
-        tracer = clew.init("tests", store=tmp_path / "store", cache=cache)
-        assert tracer is not None
-        clew.instrument()
-        try:
-            yield tracer
-            assert not tracer.faults.counts
-        finally:
-            clew.shutdown()
-            index.forget(tracer.folder)
-
-    return started
+    return lambda cache=True: instrumented(tmp_path / "store", cache=cache)
 
 
 @pytest.fixture
 def recorded(clean_tracing: None, tmp_path: Path) -> Recorded:
     """`with recorded() as tracer`: an instrumented process that records, always in the same store."""
-
-    @contextmanager
-    def started(**options: Any) -> Iterator[Tracer]:
-        tracer = clew.init("tests", store=tmp_path / "store", record=True, **options)
-        assert tracer is not None
-        clew.instrument()
-        try:
-            yield tracer
-            assert not tracer.faults.counts
-        finally:
-            clew.shutdown()
-            index.forget(tracer.folder)
-
-    return started
+    return functools.partial(instrumented, tmp_path / "store", record=True)
 
 
 def program(name: str) -> ModuleType:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, TypedDict
@@ -26,7 +26,6 @@ from langgraph.prebuilt import InjectedState, ToolNode
 from pydantic import Field
 
 import clew
-from clew.lineage import index
 from clew.lineage.reader import Reader
 from clew.replay.playback.certificate import Certificate
 from clew.replay.playback.outcome import counted
@@ -45,22 +44,9 @@ Recording = Callable[[], AbstractContextManager[Tracer]]
 
 
 @pytest.fixture
-def recording(clean_tracing: None, tmp_path: Path) -> Recording:
-    """`with recording() as tracer`: an instrumented process that records."""
-
-    @contextmanager
-    def started() -> Iterator[Tracer]:
-        tracer = clew.init("tests", store=tmp_path / "store", record=True)
-        assert tracer is not None
-        clew.instrument()
-        try:
-            yield tracer
-            assert not tracer.faults.counts
-        finally:
-            clew.shutdown()
-            index.forget(tracer.folder)
-
-    return started
+def recording(request: pytest.FixtureRequest) -> Recording:
+    """`with recording() as tracer`: the `recorded` of the other tests; here that is what was."""
+    return request.getfixturevalue("recorded")  # type: ignore[no-any-return]
 
 
 def recorded(body: Callable[[], Any]) -> Any:

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -234,14 +233,12 @@ def test_every_case_of_the_planner(project: Path, tmp_path: Path) -> None:
     assert {live for *_, live in first} == {CALLS}
     with Reader(tmp_path / "store") as reader:
         of = reader.runs()[0].run_id
-    started = time.perf_counter()
     strict, out = again(of, tmp_path)
     replayed = [json.loads(line) for line in out.splitlines()]
     assert strict.holds, strict
     assert [one[:3] for one in replayed] == [one[:3] for one in first]
     assert {live for *_, live in replayed} == {0}
     assert sum(strict.served.values()) == 32 * CALLS
-    assert time.perf_counter() > started
 
     (project / "changes.py").write_text("CHANGED = True\n")
     changed = [json.loads(line) for line in run(project, str(BENCH), script="planned.py").splitlines()]

@@ -6,7 +6,6 @@ It stands before a cache, so that what was served is recorded as well. What cann
 from __future__ import annotations
 
 import asyncio
-import copy
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ import msgspec
 
 from clew.replay.ambient import console
 from clew.replay.ambient.clock import listeners
-from clew.replay.answer import pack
+from clew.replay.answer import copied, pack
 from clew.replay.recording import failure, question
 from clew.replay.recording.redact import redacted
 from clew.replay.recording.request import CLOCK, CONSOLE, Request, number, requests
@@ -77,7 +76,7 @@ class Recorder:
         chunks: Chunks = []
         try:
             for chunk in perform():
-                chunks.append((time.time_ns() - started, _copied(chunk)))
+                chunks.append((time.time_ns() - started, copied(chunk)))
                 yield chunk
         except GeneratorExit:
             self._left(call, asked, started, chunks, "closed")
@@ -92,7 +91,7 @@ class Recorder:
         chunks: Chunks = []
         try:
             async for chunk in perform():
-                chunks.append((time.time_ns() - started, _copied(chunk)))
+                chunks.append((time.time_ns() - started, copied(chunk)))
                 yield chunk
         except (GeneratorExit, asyncio.CancelledError) as error:
             self._left(call, asked, started, chunks, "closed" if isinstance(error, GeneratorExit) else "cancelled")
@@ -264,14 +263,6 @@ class Recorder:
         elif data:
             entry = msgspec.structs.replace(entry, answer=data)
         tracer.log.append([framed(entry)])
-
-
-def _copied(chunk: Any) -> Any:
-    """A chunk of its own, as it was when it came."""
-    try:
-        return copy.deepcopy(chunk)
-    except Exception:
-        return chunk
 
 
 def record(tracer: Tracer) -> None:

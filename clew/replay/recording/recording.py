@@ -19,10 +19,11 @@ from clew.lineage import target
 from clew.lineage.reader import Reader
 from clew.lineage.view import run_tree
 from clew.replay.answer import unpack
-from clew.replay.recording.request import CLOCK, NO_CALL, SEED
+from clew.replay.recording.request import CLOCK, NO_CALL
 from clew.store import answers, catalog, record
 from clew.store.errors import NotFound, NotRecorded
 from clew.store.record import Answer, RecordType, SpanStart
+from clew.tracer.run import SEED
 
 Lane = tuple[str, int]  # a run of a process by its name, and the how-manieth of that name; ("", 0) outside any
 HERE: Lane = ("", 0)  # in the one run that is replayed

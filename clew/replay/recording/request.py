@@ -12,7 +12,6 @@ from clew.tracer.boundary import Call
 from clew.tracer.init import Tracer
 from clew.tracer.span import OpenRun
 
-SEED = "clew.seed"  # attribute of a run's root: what random values in it are derived from
 CLOCK = b"clock"  # what a reading of the clock asks
 CONSOLE = b"console"  # what a person is asked at the console
 THREAD = b"thread"  # from where a graph began, and with which answer of a person

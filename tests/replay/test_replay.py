@@ -127,20 +127,6 @@ def test_samples_stay_apart_and_more_of_them_are_a_miss(recorded: Recorded) -> N
     assert LIVE["llm"] == 3
 
 
-def test_a_replay_in_a_replay_counts_for_itself(recorded: Recorded) -> None:
-    model = Counted(temperature=1.0)
-    with recorded():
-        with clew.run("answer") as run:
-            first = [model.invoke("say").text for _ in range(2)]
-        with clew.replay(run) as outer:
-            again = [model.invoke("say").text]
-            with clew.replay(run):
-                assert [model.invoke("say").text for _ in range(2)] == first
-            again.append(model.invoke("say").text)
-    assert again == first
-    assert outer.certificate.holds
-
-
 def test_what_is_no_sample_may_be_asked_more_often(recorded: Recorded) -> None:
     with recorded():
         with clew.run("answer") as run:

@@ -136,6 +136,21 @@ def test_the_program_of_the_command_line(project: Path, tmp_path: Path) -> None:
     assert clew_("replay", "answer", "--mode", "sideways").returncode == 1
 
 
+def test_a_program_that_replays_itself_comes_again(project: Path, tmp_path: Path) -> None:
+    """Both replays answer the same calls, and each counts them for itself."""
+    text = SCRIPT.replace("temperature: float = 0.0", "temperature: float = 1.0")
+    inner = 'with clew.replay(run):\n    Model().invoke("fixed")\n    Model().invoke(prompt(sys.argv[1]))\nprint("done"'
+    (project / "app.py").write_text(text.replace('print("done"', inner))
+    run(project, "you")
+    certificate, out = again("answer", tmp_path)
+    assert certificate.holds, str(certificate)
+    assert out == "done\n"
+    (project / "helper.py").write_text('def prompt(text):\n    return f"goodbye {text}"\n')
+    certificate, out = again("answer", tmp_path, mode="hybrid", patch=clew.Code(str(project)))
+    assert certificate.error is None
+    assert out == "LIVE goodbye you\ndone\n"  # the inner replay has it from the run before it
+
+
 def test_what_a_program_swallows_is_on_the_certificate(project: Path, tmp_path: Path) -> None:
     text = SCRIPT.replace(
         "    first = Model",

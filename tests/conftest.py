@@ -19,6 +19,14 @@ hypothesis.settings.register_profile("clew", deadline=None)  # machines are nois
 hypothesis.settings.load_profile("clew")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_store_is_left() -> Iterator[None]:
+    """A process remembers which store it writes to, and its queries mean that one: not those of the next module."""
+    yield
+    clew.shutdown()
+    writing_to(None)
+
+
 @pytest.fixture
 def clean_tracing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """No tracer before the test and none after it; the program's own OpenTelemetry provider stays out of it."""

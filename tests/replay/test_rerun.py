@@ -59,7 +59,7 @@ print("done", flush=True)
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(clean_tracing: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with a helper that makes the prompt."""
     folder = tmp_path / "a project"
     folder.mkdir()

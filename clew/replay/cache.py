@@ -7,10 +7,9 @@ not used again. Nothing here raises into the user's program, save what the call 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -19,7 +18,7 @@ from clew.replay.answer import copied, pack, texts, unpack
 from clew.replay.batch import Batches, Together
 from clew.replay.effect import Effect, effect_of
 from clew.replay.flight import Flights
-from clew.replay.key import Key, Part, key_of
+from clew.replay.key import Key, Part, asked_key, key_of
 from clew.replay.settings import Cache, here
 from clew.store import blob
 from clew.store.action import Actions
@@ -39,7 +38,7 @@ Chunks = list[tuple[int, Any]]
 _PURE = Effect("pure")
 
 
-class Asked(NamedTuple):
+class Asked(msgspec.Struct, frozen=True):
     """A call that may be answered from the cache."""
 
     call: Call
@@ -72,7 +71,7 @@ class CachePolicy:
         self.said = said
         self._batches = Batches(self)
         self._flights = Flights(tracer.folder.lock / "flight", fault=self._alone)
-        self._opened: tuple[int, Actions] | None = None  # by which process
+        self._opened: tuple[object, Actions] | None = None  # by which process
         self._told: set[tuple[str, str]] = set()
         self._bound = Bound(said.bound_bytes) if said is not None and said.bound_bytes is not None else None
 
@@ -84,8 +83,9 @@ class CachePolicy:
             return perform()
         if isinstance(asked, Together):
             return self._batches.call(call, asked, perform)
-        if (answer := self._answer(asked)) is not MISSING:
-            return answer
+        if (known := self._find(asked, near=True)) is not None:
+            self._hit(asked, known[0])
+            return known[2]
         made: list[Any] = []
 
         def compute() -> bytes | None:
@@ -105,8 +105,9 @@ class CachePolicy:
             return await perform()
         if isinstance(asked, Together):
             return await self._batches.call_async(call, asked, perform)
-        if (answer := self._answer(asked)) is not MISSING:
-            return answer
+        if (known := self._find(asked, near=True)) is not None:
+            self._hit(asked, known[0])
+            return known[2]
         made: list[Any] = []
 
         async def compute() -> bytes | None:
@@ -188,13 +189,16 @@ class CachePolicy:
         ttl = effect.ttl_seconds
         if settings.ttl is not None:
             ttl = min(one for one in (ttl, settings.ttl_seconds) if one is not None)
-        parts = exchange.parts()
-        if effect.idempotency_key is not None:
+        assert call.span is not None
+        gate, occurrence = self.tracer.gate, (call.span.path, call.occurrence)
+        if effect.idempotency_key is None:
+            key = asked_key(gate, call.kind, exchange, occurrence)
+        else:
+            parts = exchange.parts()
             arguments = parts["arguments"]
             given = arguments.value if isinstance(arguments, Part) else arguments
             parts = {"tool": parts["tool"], "idempotency": effect.idempotency_key(given)}
-        assert call.span is not None
-        key = key_of(self.tracer.gate, call.kind, exchange, parts, (call.span.path, call.occurrence))
+            key = key_of(gate, call.kind, exchange, parts, occurrence)
         return Asked(call, exchange, key, None if ttl is None else int(ttl * 1e9))
 
     def _bypassed(self, call: Call, reason: str, told: Effect | None) -> None:
@@ -214,13 +218,14 @@ class CachePolicy:
     @property
     def actions(self) -> Actions:
         """The store's actions; a forked child opens the store anew."""
-        if self._opened is None or self._opened[0] != os.getpid():
+        process = self.tracer.process_run
+        if self._opened is None or self._opened[0] is not process:
             sharing = None
             if self.said is not None and self.said.remote is not None:
                 folder = self.tracer.folder
                 sharing = Sharing(self.said.open_remote, folder.hot, folder.redaction_key(), self.tracer.faults.add)
                 self.tracer.waits.append(sharing.wait)
-            self._opened = os.getpid(), Actions(index.shared(self.tracer.folder)[0], sharing)
+            self._opened = process, Actions(index.shared(self.tracer.folder)[0], sharing)
         return self._opened[1]
 
     def fetch(self, keys: list[bytes]) -> None:
@@ -232,11 +237,11 @@ class CachePolicy:
         """What is known (with `near`, in this store): its action, its bytes, and the response or the chunks; None where
         nothing that can be read is."""
         try:
-            now = time.time_ns()
-            entry = self.actions.look(asked.key.digest, now, near=near)
+            now, actions = time.time_ns(), self.actions
+            entry = actions.look(asked.key.digest, now, near=near)
             if entry is None or now - entry.when_ns > (asked.expires_after_ns or now):
                 return None  # what was said when it was kept counts, and what is said now
-            data = self.actions.answer(entry)
+            data = actions.answer(entry) if entry.blob else entry.answer
             told = unpack(data)
             return entry, data, asked.exchange.load_chunks(told) if chunks else asked.exchange.load(told)
         except (Unstorable, ClewError):
@@ -244,14 +249,6 @@ class CachePolicy:
         except Exception as error:
             self.tracer.faults.add("cache lookup", error)
             return None
-
-    def _answer(self, asked: Asked) -> Any:
-        """The response of an answer that is known in this store, or MISSING."""
-        found = self._find(asked, near=True)
-        if found is None:
-            return MISSING
-        self._hit(asked, found[0])
-        return found[2]
 
     def _look(self, asked: Asked, *, into: list[Action] | None = None) -> Any:
         """The bytes of a known answer, or MISSING."""

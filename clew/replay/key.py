@@ -37,6 +37,20 @@ class Key(NamedTuple):
     fields: dict[str, bytes]
 
 
+def asked_key(gate: Gate, kind: str, exchange: Exchange, occurrence: tuple[str, int]) -> Key:
+    """The key of a call, as `key_of`; at once where the exchange knows it."""
+    if (known_of := getattr(exchange, "known", None)) is None:
+        return key_of(gate, kind, exchange, exchange.parts(), occurrence)
+    known: Key | None = known_of(gate)
+    if known is None:
+        version = gate.secrets.version
+        made = key_of(gate, kind, exchange, exchange.parts(), occurrence)
+        known = Key(made.request, made.request, made.fields)
+        if gate.version == version == gate.secrets.version:
+            exchange.learn(known)  # type: ignore[attr-defined]
+    return numbered(known, occurrence) if exchange.sampled else known
+
+
 def key_of(gate: Gate, kind: str, exchange: Exchange, parts: dict[str, Any], occurrence: tuple[str, int]) -> Key:
     """The key of a call that asks with `parts`: where it is sampled, the so-and-so-many-th of its kind at a place in its
     run (span path and number). Raises Unkeyable."""
@@ -48,8 +62,13 @@ def key_of(gate: Gate, kind: str, exchange: Exchange, parts: dict[str, Any], occ
         except EncodingError as error:
             raise Unkeyable(f"{name}: {error}") from error
     request = request_of(kind, exchange.operation, fields)
-    made = digest(Domain.ACTION, _pack([_VERSION, request, *occurrence])) if exchange.sampled else request
-    return Key(made, request, fields)
+    key = Key(request, request, fields)
+    return numbered(key, occurrence) if exchange.sampled else key
+
+
+def numbered(key: Key, occurrence: tuple[str, int]) -> Key:
+    """The key of a sampled call: of the so-and-so-many-th of its kind at a place in its run."""
+    return key._replace(digest=digest(Domain.ACTION, _pack([_VERSION, key.request, *occurrence])))
 
 
 def request_of(kind: str, operation: str, fields: dict[str, bytes]) -> Digest:
@@ -65,6 +84,36 @@ def request_of(kind: str, operation: str, fields: dict[str, bytes]) -> Digest:
 
 
 _requests: dict[tuple[Any, ...], Digest] = {}
+
+
+class AskedBefore:
+    """Keys of what one model or the like was asked, by content: with plain values alike in all, the key is the same.
+
+    So one that is asked the very same again needs no parts.
+    """
+
+    __slots__ = ("_chars", "_kept")
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[tuple[str, ...], tuple[Any, ...]], tuple[tuple[bytes, Key], ...]] = {}
+        self._chars = 0
+
+    def key(self, texts: tuple[str, ...], about: tuple[Any, ...], content: bytes) -> Key | None:
+        """The key of what has these texts and this content, and `about` beside them; None if it is not known."""
+        for known, key in self._kept.get((texts, about), ()):
+            if known == content:
+                return key
+        return None
+
+    def keep(self, texts: tuple[str, ...], about: tuple[Any, ...], content: bytes, key: Key) -> None:
+        """Remember a key, not one of those that are `numbered`."""
+        if self._chars > _KEPT_CHARS or len(self._kept) >= _REMEMBERED:
+            self._kept, self._chars = {}, 0
+        self._chars += len(content) + sum(map(len, texts))
+        self._kept[texts, about] = ((content, key), *self._kept.get((texts, about), ())[: _ALIKE - 1])
+
+
+_KEPT_CHARS, _ALIKE = 4 << 20, 4  # that are kept, and how many contents with the same texts
 
 
 class Part:

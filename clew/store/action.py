@@ -9,7 +9,6 @@ of, and has no answer: so the one stays away whenever its log is read again.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -37,35 +36,30 @@ class Actions:
     def __init__(self, store: Store, sharing: Sharing | None = None) -> None:
         self.store = store
         self.sharing = sharing
-        self._known: OrderedDict[bytes, tuple[Action, int]] = OrderedDict()  # with their sizes
+        self._known: dict[bytes, tuple[Action, int]] = {}  # with their sizes; looked at without a lock
         self._bytes = 0
         self._lock = threading.Lock()
 
     def look(self, key: bytes, now_ns: int, *, near: bool = False) -> Action | None:
         """The action with this key; None where there is none, it has expired, or it cannot be read. With `near` no other
         store is asked."""
-        found = self._look_here(key, now_ns)
-        if found is None and self.sharing is not None and not near:
-            found = self.sharing.look(key, now_ns)
-            if found is not None:
-                self._remember(found, len(found.answer))
-        return found
+        known = self._known.get(key)
+        if known is not None and ((found := known[0]).expires_ns is None or lasts(found, now_ns)):
+            return found
+        stored = self.read(key)
+        if stored is not None and lasts(stored, now_ns):
+            return stored
+        shared = self.sharing.look(key, now_ns) if self.sharing is not None and not near else None
+        if shared is not None:
+            self._remember(shared, len(shared.answer))
+        return shared
 
     def fetch(self, keys: Iterable[bytes], now_ns: int) -> None:
         """Have actions at hand that are about to be looked for one by one: those of others, several at once."""
         if self.sharing is not None:
-            for found in self.sharing.look_all([key for key in keys if self._look_here(key, now_ns) is None], now_ns):
+            unknown = [key for key in keys if self.look(key, now_ns, near=True) is None]
+            for found in self.sharing.look_all(unknown, now_ns):
                 self._remember(found, len(found.answer))
-
-    def _look_here(self, key: bytes, now_ns: int) -> Action | None:
-        with self._lock:
-            known = self._known.get(key)
-            if known is not None:
-                self._known.move_to_end(key)
-        if known is not None and lasts(known[0], now_ns):
-            return known[0]
-        found = self.read(key)
-        return found if found is not None and lasts(found, now_ns) else None
 
     def publish(self, written: Iterable[tuple[Action, str, int]]) -> None:
         """Have everybody find actions that were written to the log, each at this place of this segment. StoreError where
@@ -137,7 +131,7 @@ class Actions:
             self._bytes += size - (before[1] if before is not None else 0)
             self._known[entry.key] = entry, size
             while self._bytes > _REMEMBERED_BYTES and len(self._known) > 1:
-                self._bytes -= self._known.popitem(last=False)[1][1]
+                self._bytes -= self._known.pop(next(iter(self._known)))[1]  # the one that was read first
 
 
 def insert(connection: Connection, actions: Iterable[tuple[Action, str, int]], *, fields: bool = False) -> None:

@@ -222,7 +222,7 @@ class OpenSpan:
 
     def attributes(self, values: dict[str, Any]) -> None:
         """Attributes that became known during the call."""
-        self.facts.setdefault("attributes", {}).update((k, v) for k, v in values.items() if v is not None)
+        self.facts.setdefault("attributes", {}).update({k: v for k, v in values.items() if v is not None})
 
     def end(
         self,

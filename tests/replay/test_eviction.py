@@ -81,6 +81,8 @@ from tests.replay.conftest import LIVE, Counted
 clew.init("p", store=sys.argv[1], cache=Cache(max_bytes=sys.argv[2]))
 clew.instrument()
 chance = random.Random(int(sys.argv[3]))
+print("ready", flush=True)
+sys.stdin.readline()
 for _ in range(150):
     number = chance.randrange(12)
     text = Counted().invoke(f"question {number}").text
@@ -98,12 +100,16 @@ def test_answers_stay_right_while_other_processes_evict(tmp_path: Path) -> None:
             [sys.executable, "main.py", str(tmp_path / "store"), bound, str(seed)],
             cwd=tmp_path,
             env=environment(),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         for seed, bound in enumerate(("1", "6kB", "1GB"))  # the first evicts all, each time
     ]
+    for one in started:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
     done = [one.communicate(timeout=240) for one in started]
     assert [one.returncode for one in started] == [0, 0, 0], done
     assert all("left out of the trace" not in err for _, err in done)

@@ -25,7 +25,7 @@ from clew.integrations.langchain.tool_exchange import ToolExchange
 from clew.replay.cached import FunctionExchange
 from clew.replay.effect import Effect
 from clew.replay.identity import identity
-from clew.replay.key import key_of
+from clew.replay.key import asked_key, key_of
 from clew.store.digest import Digest
 from clew.store.encoding import encode_key
 from clew.tracer.init import Tracer
@@ -75,7 +75,10 @@ requests = st.fixed_dictionaries(
 
 
 def key(tracer: Tracer, kind: str, exchange: Any) -> Digest:
-    return key_of(tracer.gate, kind, exchange, exchange.parts(), ("", 0)).digest
+    """The key, and what is remembered of it says the same."""
+    made = key_of(tracer.gate, kind, exchange, exchange.parts(), ("", 0))
+    assert asked_key(tracer.gate, kind, exchange, ("", 0)) == asked_key(tracer.gate, kind, exchange, ("", 0)) == made
+    return made.digest
 
 
 def chat(tracer: Tracer, request: dict[str, Any], ids: str = "id", transport: dict[str, Any] | None = None) -> Digest:

@@ -19,7 +19,7 @@ from clew.integrations.langchain.model_exchange import ModelExchange
 from clew.integrations.langchain.retriever_exchange import RetrieverExchange
 from clew.integrations.langchain.tool_exchange import ToolExchange
 from clew.replay.code import version, witness
-from clew.replay.key import key_of
+from clew.replay.key import asked_key, key_of
 from clew.tracer.init import Tracer
 from tests.lineage.lineage_bed import BagOfWords
 from tests.replay.conftest import Counted
@@ -70,7 +70,11 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def asked(tracer: Tracer, exchange: Any, kind: str = "llm") -> bytes:
-    return bytes(key_of(tracer.gate, kind, exchange, exchange.parts(), ("", 0)).digest)
+    """The key, and what is remembered of it says the same."""
+    made = key_of(tracer.gate, kind, exchange, exchange.parts(), ("", 0))
+    for _ in range(2):
+        assert asked_key(tracer.gate, kind, exchange, ("", 0)) == made
+    return bytes(made.digest)
 
 
 def of_model(tracer: Tracer, model: Any, messages: list[Any] | None = None) -> bytes:

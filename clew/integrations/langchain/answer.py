@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from langchain_core import messages, outputs
 from langchain_core.documents import Document
+from pydantic import BaseModel
 
 from clew.replay.answer import register_answer
+from clew.store.errors import Unstorable
 
 _CLASSES = [
     messages.AIMessage,
@@ -30,15 +33,19 @@ _CLASSES = [
 
 def own(response: Any) -> Any:
     """A response that was read, with no message id that was minted for another call: LangChain gives it one."""
-    for generation in getattr(response, "generations", [response]):
-        for one in generation if isinstance(generation, list) else [generation]:
+    for generation in getattr(response, "generations", (response,)):
+        for one in generation if type(generation) is list else (generation,):
             message = getattr(one, "message", None)
             if message is not None and message.__dict__.get("id") is not None:
                 message.id = None
     return response
 
 
-_new, _set = object.__new__, object.__setattr__
+_new = object.__new__
+_set_fields, _set_given, _set_extra, _set_private = (
+    BaseModel.__dict__[slot].__set__
+    for slot in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+)
 
 
 def _dump(value: Any) -> Any:
@@ -47,31 +54,43 @@ def _dump(value: Any) -> Any:
 
 def _register(cls: Any) -> None:
     names = set(cls.model_fields)
-    count = len(names)
     opens = cls.model_config.get("extra") == "allow"
     bare = cls.__pydantic_post_init__ is None and not cls.__private_attributes__
 
     def load(data: Any) -> Any:
         fields, extra, given = data
-        if (
-            bare and len(fields) == count and names.issuperset(fields) and (extra is not None) == opens
-        ):  # what model_construct would make of it
+        if bare and fields.keys() == names and (extra is not None) == opens:  # what model_construct would make of it
             made = _new(cls)
-            _set(made, "__dict__", fields)
-            _set(made, "__pydantic_fields_set__", set(given))
-            _set(made, "__pydantic_extra__", extra)
-            _set(made, "__pydantic_private__", None)
+            _set_fields(made, fields)
+            _set_given(made, set(given))
+            _set_extra(made, extra)
+            _set_private(made, None)
             return made
         made = cls.model_construct(_fields_set=set(given), **fields)
         if extra:
             made.__pydantic_extra__.update(extra)
         return made
 
-    register_answer(cls, _dump, load)
+    def again(value: Any) -> Callable[[], Any]:
+        fields, given, extra = value.__dict__, value.__pydantic_fields_set__, value.__pydantic_extra__
+        if extra or value.__pydantic_private__ is not None:
+            raise Unstorable("more than fields")
+
+        def made() -> Any:
+            new = _new(cls)
+            _set_fields(new, fields.copy())
+            _set_given(new, given.copy())
+            _set_extra(new, None if extra is None else {})
+            _set_private(new, None)
+            return new
+
+        return made
+
+    register_answer(cls, _dump, load, again=again)
 
 
 for _class in _CLASSES:
     _register(_class)
 _accessor = getattr(messages.base, "TextAccessor", None)  # a text that older callers call
 if _accessor is not None:
-    register_answer(_accessor, str.__str__, _accessor)
+    register_answer(_accessor, str.__str__, _accessor, again=lambda _: None)

@@ -10,6 +10,7 @@ is known by its content (store/plain.py); a conversation that was asked with bef
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -173,6 +174,25 @@ def _memo_of(sink: Batch) -> _Memo:
     if memo is None or memo.gate is not sink.gate or memo.version != sink.version:
         memo = _memo = _Memo(sink)
     return memo
+
+
+def fields_of(messages: list[Any]) -> tuple[tuple[str, ...], list[dict[str, Any]]] | None:
+    """The texts of messages, and all else that is in them beside their classes; None where that is more than a dictionary
+    each, or the last one has an id, which others like it have not."""
+    try:
+        if not messages or messages[-1].id is not None or any(map(_extra_of, messages)):
+            return None
+        texts, fields = [], []
+        for message in messages:
+            rest = message.__dict__.copy()
+            texts.append(rest.pop("content"))
+            fields.append(rest)
+    except (AttributeError, KeyError):  # no message
+        return None
+    return (tuple(texts), fields) if _TEXTS.issuperset(map(type, texts)) else None
+
+
+_extra_of, _TEXTS = attrgetter("__pydantic_extra__"), frozenset((str,))
 
 
 def _apart(message: Any) -> tuple[dict[str, Any], str | None, tuple[Any, Any]]:

@@ -206,20 +206,27 @@ def _asked(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[li
 
 def _content(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Any, dict[str, Any]]:
     """What is asked, the stop words, and all other options: beside what is asked, one may be called `prompt`, too."""
-    named = None if args else next(name for name in ("messages", "prompts", "prompt") if name in kwargs)
-    content: Any = args[0] if named is None else kwargs[named]
-    stop = args[1] if len(args) > 1 else kwargs.get("stop")
-    options = {name: value for name, value in kwargs.items() if name not in (named, "stop", "run_manager")}
+    options = kwargs.copy()
+    options.pop("run_manager", None)
+    stop = options.pop("stop", None)
+    if args:
+        content = args[0]
+        stop = args[1] if len(args) > 1 else stop
+    else:
+        content = options.pop(next(name for name in ("messages", "prompts", "prompt") if name in options))
     return [content] if isinstance(content, str) else list(content), stop, options
 
 
 def _exchange(self: Any, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The call as a cache or a replay sees it; None of a stream of a protocol's own events."""
+    return None if operation == "events" else _exchange_class()(self, *_content(args, kwargs))
+
+
+@functools.cache
+def _exchange_class() -> Any:
     from clew.integrations.langchain.model_exchange import ModelExchange
 
-    if operation == "events":
-        return None
-    return ModelExchange(self, *_content(args, kwargs))
+    return ModelExchange
 
 
 def _request(self: Any, stop: Any, options: dict[str, Any]) -> inference.Request:

@@ -7,7 +7,6 @@ is the same request.
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 from langchain_core.language_models import BaseLLM
@@ -25,12 +24,14 @@ from langchain_core.outputs import (
 from clew.integrations.langchain.answer import own
 from clew.integrations.langchain.attachment import is_service
 from clew.integrations.langchain.client import destinations
-from clew.integrations.langchain.message_exchange import Messages
+from clew.integrations.langchain.message_exchange import Messages, fields_of
 from clew.integrations.langchain.transport import unread
 from clew.replay.code.witness import Witness, Witnessed
 from clew.replay.identity import identity, is_hidden
-from clew.replay.key import Remembered, plain_part
+from clew.replay.key import AskedBefore, Key, Remembered, plain_part
 from clew.store.errors import Unkeyable
+from clew.store.plain import is_plain, marshalled
+from clew.tracer.gate import Gate
 
 _TRANSPORT = frozenset((
     "callbacks", "callback_manager", "verbose", "tags", "metadata", "name", "cache", "rate_limiter",
@@ -53,9 +54,11 @@ class _Model(NamedTuple):
     services: list[str]  # fields that hold a client or the like
     transport: frozenset[str]  # options that say nothing about the answer
     name: str
+    completes: bool
     temperature: Any
     elsewhere: Any  # the temperature that it hands on beside its own
     answers: Any  # how many it gives
+    asked: AskedBefore
 
 
 def _model(instance: Any, witness: Witness) -> _Model:
@@ -70,52 +73,98 @@ def _model(instance: Any, witness: Witness) -> _Model:
         [name for name, value in fields.items() if is_service(value)],
         unread(_TRANSPORT_OPTIONS, type(instance)),
         str(about.get("ls_model_name") or getattr(instance, "model_name", None) or instance._llm_type),
+        isinstance(instance, BaseLLM),
         about.get("ls_temperature", getattr(instance, "temperature", None)),
         (getattr(instance, "model_kwargs", None) or {}).get("temperature", 0),
         getattr(instance, "n", None),
+        AskedBefore(),
     )
 
 
 _models: Witnessed[_Model] = Witnessed()
+_ONE = (None, 1)
+_FEW = 8  # messages that are compared with what was asked before; of more, each
+
 _NONE, _NOTHING = Remembered(None), Remembered({})
 
 
 class ModelExchange:
     """A call of a chat model, or of a completion model."""
 
+    __slots__ = (
+        "_completes",
+        "_content",
+        "_instance",
+        "_model",
+        "_options",
+        "_plain",
+        "_stop",
+        "_told",
+        "model",
+        "operation",
+        "sampled",
+    )
+
     def __init__(self, instance: Any, content: list[Any], stop: Any, options: dict[str, Any]) -> None:
         self._instance = instance
         self._content = content
         self._stop = stop
         self._options = options
-        self._completes = isinstance(instance, BaseLLM)
-        self.operation = "completion" if self._completes else "chat"
-        self._model = _models.of(instance, functools.partial(_model, instance))
-        self.model = self._model.name
-        self.sampled = options.get("temperature", self._model.temperature) != 0 or self._model.elsewhere != 0
+        self._model = model = _models.of(instance, _model)
+        self._completes = model.completes
+        self.operation = "completion" if model.completes else "chat"
+        self.model = model.name
+        self._told: tuple[tuple[str, ...], tuple[Any, ...], bytes] | None = None
+        self.sampled = options.get("temperature", model.temperature) != 0 or model.elsewhere != 0
+
+    def known(self, gate: Gate) -> Key | None:
+        """The key, where the very same was asked before."""
+        messages, model = self._content, self._model
+        if len(messages) >= _FEW or model.completes or (found := fields_of(messages)) is None:
+            return None
+        if (version := gate.version) != gate.secrets.version:
+            return None
+        texts, fields = found
+        self._plain = [self._instance._identifying_params, self._stop, self._options, fields]
+        content = marshalled(self._plain)
+        if content is None:
+            return None
+        reached = self._reached() if model.services else None
+        self._told = told = texts, (gate, version, reached, *map(type, messages)), content
+        return model.asked.key(*told)
+
+    def learn(self, key: Key) -> None:
+        """Remember the key that was made of the parts, if what was asked is still as `known` saw it."""
+        if self._told is None or not is_plain(self._plain):
+            return
+        texts, about, content = self._told
+        now = fields_of(self._content)
+        if now is not None and now[0] == texts and marshalled([*self._plain[:3], now[1]]) == content:
+            self._model.asked.keep(texts, about, content, key)
 
     def parts(self) -> dict[str, Any]:
-        if any(count not in (None, 1) for count in (self._options.get("n"), self._model.answers)):
+        model, options = self._model, self._options
+        if model.answers not in _ONE or options.get("n") not in _ONE:
             raise Unkeyable("several answers at once, of which a stream has but one")
-        if isinstance(self._model.told, Unkeyable):
-            raise self._model.told
-        options = {name: value for name, value in self._options.items() if name not in self._model.transport}
-        return {
-            "model": self._model.told,
-            "reached": self._reached() if self._model.services else _NOTHING,
+        if isinstance(model.told, Unkeyable):
+            raise model.told
+        if options:
+            options = {name: value for name, value in options.items() if name not in model.transport}
+        asked: dict[str, Any] = {
+            "model": model.told,
+            "reached": self._reached() if model.services else _NOTHING,
             "parameters": plain_part(dict(self._instance._identifying_params)),
             "stop": _NONE if self._stop is None else plain_part(self._stop),
             "options": plain_part(options) if options else _NOTHING,
-            **self._asked(),
         }
+        if self._completes:
+            asked["prompts"] = plain_part(list(self._content))
+        else:
+            asked["messages"] = Messages(self._content)
+        return asked
 
     def _reached(self) -> Any:
         return plain_part(destinations(self._instance, _fields(self._instance), self._model.services))
-
-    def _asked(self) -> dict[str, Any]:
-        if self._completes:
-            return {"prompts": plain_part(list(self._content))}
-        return {"messages": Messages(self._content)}
 
     def seen(self) -> dict[str, Any]:
         return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Collection
 from typing import Any
 
@@ -44,7 +43,7 @@ class _Search(ValueExchange):
 
     def state(self) -> Remembered:
         """What the store holds."""
-        return _stores[self._renames].of(self._store, functools.partial(_state, self._store, self._renames))
+        return _stores[self._renames].of(self._store, _state, self._renames)
 
     def dump(self, response: Any, chunks: list[tuple[int, Any]] | None) -> Any:
         if not self._renames:
@@ -93,7 +92,7 @@ class RetrieverExchange(_Search):
         traced = unread(_TRACED, type(self._retriever))
         without = [*traced, "vectorstore"] if store is not None else traced
         return {
-            "retriever": _retrievers.of(self._retriever, functools.partial(_told, self._retriever, without)),
+            "retriever": _retrievers.of(self._retriever, _told, without),
             "store": None if store is None else self.state(),
             "query": plain_part(self._query),
             "more": plain_part(self._more),

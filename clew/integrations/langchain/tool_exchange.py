@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 from langchain_core.messages import ToolMessage
@@ -45,7 +44,7 @@ class ToolExchange(ValueExchange):
             raise Unkeyable("the tool was given the run's configuration, and may depend on all of it")
         told = effect_of(self._tool)
         version = told.version if told is not None else None
-        known = _tools.of(self._tool, functools.partial(_told, self._tool, version))
+        known = _tools.of(self._tool, _told, version)
         if known[0] != version:
             known = _told(self._tool, version, Witness())
         return {"tool": known[1], "arguments": plain_part(self._arguments)}

@@ -14,8 +14,8 @@ import struct
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from gc import get_referents
-from itertools import chain, repeat
-from operator import attrgetter, is_not
+from itertools import chain
+from operator import attrgetter, itemgetter
 from types import FunctionType, MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -24,17 +24,22 @@ from clew.replay.code.version import version_of
 
 T = TypeVar("T")
 _KEPT = 256  # objects of which is known what was made of them
+_version = attrgetter("value")
 _HEAD, _POINTER = tuple.__basicsize__, struct.calcsize("P")
 END = [object()]  # stands between two objects: what the one refers to cannot pass for what the other does
 _DICTS = (dict, MappingProxyType)
 _HEAP_TYPE = 1 << 9  # of CPython's flags: what stands in another class cannot be set
-_value = attrgetter("value")
 _HELD = (list, set, tuple, frozenset)
 
 
 def _addresses(of: tuple[Any, ...]) -> bytes:
     """The addresses that a tuple holds, as they stand in memory: comparing them one by one takes ten times as long."""
-    return ctypes.string_at(id(of) + _HEAD, _POINTER * len(of))
+    return _bytes_at(id(of) + _HEAD, _POINTER * len(of))  # type: ignore[no-any-return]
+
+
+_bytes_at: Any = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)(
+    ("PyBytes_FromStringAndSize", ctypes.pythonapi)
+)
 
 
 def _counted(of: tuple[Any, ...]) -> bytes:
@@ -48,12 +53,12 @@ addresses = _addresses if _addresses((None, END)) == _counted((None, END)) else 
 class _Sealed(NamedTuple):
     """What is compared, as flat lists."""
 
-    roots: list[Any]  # each followed by END
+    roots: list[Any]  # each followed by END; last what is empty, and refers to nothing
     addresses: bytes  # of what they referred to
     dicts: list[dict[Any, Any]]
     keys: list[Any]  # of those
-    empty: list[Any]
-    lookups: list[tuple[Mapping[str, Any], tuple[str, ...], tuple[Any, ...]]]
+    lookups: list[Callable[[], tuple[Any, ...]]]  # what stands in namespaces; the addresses of it are the last ones
+    absent: list[tuple[Mapping[str, Any], list[str]]]
     places: list[ctypes.c_uint]  # where the versions of classes stand
     versions: list[int]
 
@@ -75,18 +80,21 @@ class Witness:
 
     def holds(self, *owners: Any) -> bool:
         """Whether everything is as it was. `owners` are what `begin` was given."""
-        roots, told, dicts, keys, empty, lookups, places, versions = self._sealed or self._seal()
-        if [*map(_value, places)] != versions:
-            return False
+        roots, told, dicts, keys, lookups, absent, places, versions = self._sealed or self._seal()
         try:
-            if addresses(tuple(get_referents(*owners, *roots))) != told:
+            seen = get_referents(*owners, *roots)
+            for values in lookups:
+                seen += values()
+            if (
+                addresses(tuple(seen)) != told
+                or [*map(_version, places)] != versions
+                or [*chain.from_iterable(dicts)] != keys
+            ):
                 return False
-            if any(empty) or [*chain.from_iterable(dicts)] != keys:
-                return False
-        except RuntimeError:  # another thread changes it now
+        except (RuntimeError, KeyError):  # another thread changes it now, or a name is gone
             return False
-        for space, names, seen in lookups:
-            if any(map(is_not, map(space.get, names, repeat(ABSENT)), seen)):
+        for space, names in absent:
+            if any(map(space.__contains__, names)):
                 return False
         return not self._readings or unchanged(self._readings)
 
@@ -100,9 +108,27 @@ class Witness:
         keys = [key for _, keys in self._keyed.values() for key in keys]
         below = {id(owner) for cls, _, _ in self._classes.values() for owner in cls.__mro__[1:]}
         classes = [one for key, one in self._classes.items() if key not in below]  # a version tells of those above, too
-        places = [place for _, place, _ in classes], [version for _, _, version in classes]
-        lookups = [(space, tuple(names), tuple(names.values())) for space, names in self._names.values()]
-        self._sealed = _Sealed(roots, addresses(tuple(seen)), dicts, keys, [*self._empty.values()], lookups, *places)
+        lookups: list[Callable[[], tuple[Any, ...]]] = []
+        absent: list[tuple[Mapping[str, Any], list[str]]] = []
+        for space, names in self._names.values():
+            there = [name for name, value in names.items() if value is not ABSENT]
+            gone = [name for name, value in names.items() if value is ABSENT]
+            if there:
+                there.append(there[0])  # of two names or more it gives a tuple
+                lookups.append(functools.partial(itemgetter(*there), space))
+                seen += [names[name] for name in there]
+            if gone:
+                absent.append((space, gone))
+        self._sealed = _Sealed(
+            [*roots, *self._empty.values()],
+            addresses(tuple(seen)),
+            dicts,
+            keys,
+            lookups,
+            absent,
+            [place for _, place, _ in classes],
+            [version for _, _, version in classes],
+        )
         return self._sealed
 
     def begin(self, *owners: Any) -> None:
@@ -196,14 +222,15 @@ class Witnessed(Generic[T]):
     def __init__(self) -> None:
         self._kept: dict[int, tuple[weakref.ref[object], Witness, T]] = {}
 
-    def of(self, owner: object, make: Callable[[Witness], T]) -> T:
-        """What `make` made of the owner, or makes of it now: it has the witness see all that it reads."""
+    def of(self, owner: Any, make: Callable[..., T], *more: Any) -> T:
+        """What `make` made of the owner and of what more it was given then, or makes of them now: it has the witness, its
+        last argument, see all that it reads."""
         known = self._kept.get(id(owner))
         if known is not None and known[0]() is owner and known[1].holds(owner):
             return known[2]
         witness = Witness()
         witness.begin(owner)
-        made = make(witness)
+        made = make(owner, *more, witness)
         try:
             reference = weakref.ref(owner, functools.partial(_forget, self._kept, id(owner)))
         except TypeError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any, NamedTuple
 
-from clew.replay.key import key_of
+from clew.replay.key import asked_key, key_of
 from clew.replay.recording.loose import Renamed, loose
 from clew.store.errors import ClewError, Unkeyable
 from clew.tracer.boundary import Call
@@ -61,7 +61,7 @@ def _requests(tracer: Tracer, call: Call) -> Requests | bool:
 
 def _request(tracer: Tracer, call: Call, exchange: Any) -> Request:
     try:
-        key = key_of(tracer.gate, call.kind, exchange, exchange.parts(), _NOWHERE)
+        key = asked_key(tracer.gate, call.kind, exchange, _NOWHERE)
         return Request(exchange, bytes(key.request), key.fields, "")
     except Unkeyable as error:
         reason = str(error)

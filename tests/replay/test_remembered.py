@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
@@ -14,7 +16,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import PrivateAttr
 
 import clew
-from clew.integrations.langchain import message_exchange
+from clew.integrations.langchain import message_exchange, model_exchange
 from clew.integrations.langchain.model_exchange import ModelExchange
 from clew.integrations.langchain.retriever_exchange import RetrieverExchange
 from clew.integrations.langchain.tool_exchange import ToolExchange
@@ -141,6 +143,76 @@ def test_what_a_model_is_made_of(tracer: Tracer, way: None, change: Change) -> N
     model = made(1)(part=Part(), stops={"a": [1]})
     model.part.inner = {"a": [1, {"b": 2}]}
     assert changes(lambda: of_model(tracer, model), lambda: change(model))
+
+
+class Reached(Counted):
+    """A model that is reached through clients, of which one is made when it is first needed."""
+
+    client: Any = None
+    headers: Any = None
+
+    @functools.cached_property
+    def lazy(self) -> httpx.Client:
+        return httpx.Client(base_url=self.base_url, headers=self.headers)
+
+
+class Hears(httpx.BaseTransport):
+    status = 200
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(self.status)
+
+
+def wrapped(inner: httpx.Client) -> Any:
+    """A provider's client around the one that it sends with."""
+    made = type("Provider", (), {"__module__": "openai"})()
+    made._client, made._custom_headers, made.base_url = inner, {"region": "one"}, inner.base_url
+    return made
+
+
+def mounted(model: Any) -> Any:
+    return next(iter(model.client._client._mounts.values()))
+
+
+CLIENT: dict[str, Change] = {
+    "another client": lambda model: setattr(model, "client", wrapped(httpx.Client(base_url="https://two.example"))),
+    "the client inside": lambda model: setattr(model.client, "_client", httpx.Client(base_url="https://two.example")),
+    "its address": lambda model: setattr(model.client._client, "base_url", "https://two.example"),
+    "the outer address": lambda model: setattr(model.client, "base_url", httpx.URL("https://two.example")),
+    "a text for an address": lambda model: setattr(model.client, "base_url", "https://two.example"),
+    "an address more": lambda model: setattr(model.client, "_base_url", "https://two.example"),
+    "an address less": lambda model: delattr(model.client, "base_url"),
+    "a header": lambda model: model.client._client.headers.update({"region": "two"}),
+    "a header less": lambda model: model.client._client.headers.pop("tenant"),
+    "a header of its own": lambda model: model.client._custom_headers.update({"region": "two"}),
+    "a query": lambda model: setattr(model.client._client, "params", {"tenant": "two"}),
+    "a transport": lambda model: setattr(model.client._client, "_transport", Hears()),
+    "a mount": lambda model: model.client._client._mounts.update({"https://": Hears()}),
+    "a transport's field": lambda model: setattr(mounted(model), "status", 201),
+    "a transport's class": lambda model: setattr(Hears, "handle_request", lambda self, request: None),
+    "a lazy one that says more": lambda model: model.__dict__.update(lazy=httpx.Client(base_url="https://two.example")),
+}
+
+
+@pytest.mark.parametrize("change", CLIENT.values(), ids=CLIENT.keys())
+def test_where_a_client_leads(tracer: Tracer, way: None, change: Change, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hears, "handle_request", Hears.handle_request)
+    inner = httpx.Client(base_url="https://one.example", headers={"tenant": "one"}, mounts={"all://": Hears()})
+    model = Reached(client=wrapped(inner))
+    assert changes(lambda: of_model(tracer, model), lambda: change(model))
+
+
+def test_a_client_that_is_made_when_it_is_needed(tracer: Tracer, way: None) -> None:
+    model = Reached(client=wrapped(httpx.Client()), base_url="https://one.example", headers={"tenant": "one"})
+    assert not changes(lambda: of_model(tracer, model), lambda: model.lazy)
+    assert changes(lambda: of_model(tracer, model), lambda: model.headers.update(tenant="two"))
+
+
+def test_where_a_client_leads_is_not_asked_again(tracer: Tracer) -> None:
+    model = Reached(client=wrapped(httpx.Client(base_url="https://one.example")))
+    for _ in range(2):  # httpx finds out how its headers are encoded when they are first read
+        of_model(tracer, model)
+    assert model_exchange._models.of(model, pytest.fail).reached is not None
 
 
 @pytest.mark.parametrize("owner", [Below, Counted], ids=lambda cls: cls.__name__)

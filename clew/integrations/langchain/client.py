@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import Any
 
 from clew.integrations.langchain.attachment import is_service
+from clew.replay.code.witness import Witness
 from clew.replay.identity import identity
 
 _INNER = ("_client", "client", "_api_client", "_client_wrapper", "_http_options", "meta", "_raw_client")
@@ -31,42 +32,81 @@ _TRANSPORT_HEADERS = frozenset((
     "cookie", "host", "user-agent", "x-api-key", "api-key", "x-goog-api-key", "x-goog-api-client", "x-request-id",
     "traceparent", "tracestate", "baggage",
 ))  # fmt: skip
-_DEPTH = 4
+_READ = (*_ADDRESSES, *_ADDED, *_INNER, "_transport", "_mounts")
+_DEPTH, _VALUES = 4, 200
+_FIXED = frozenset((str, bytes, int, float, bool, type(None)))  # types of values that cannot change
+_HTTP = ("httpx", "httpx2")
 
 
-def destinations(owner: object, fields: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+def destinations(
+    owner: object, fields: dict[str, Any], names: Collection[str], witness: Witness | None = None
+) -> dict[str, Any]:
     """Where the clients among an object's fields lead, by name. Raises Unkeyable for one whose requests are answered by
-    something that has no canonical form.
+    something that has no canonical form. While `witness` holds, that is where they lead; it has the fields seen already.
 
     A client that is made when it is first needed must say the same before and after: of it counts only what no field
     of its owner says.
     """
+    witness = witness or Witness()
+    witness.add_class(type(owner))
     found = {}
     for name in sorted(names):
         if is_service(fields[name]):
             lazy = isinstance(inspect.getattr_static(type(owner), name, None), functools.cached_property)
-            if told := _leads(fields[name], 0, _said(fields) if lazy else frozenset()):
+            if told := _leads(fields[name], 0, _said(fields, witness) if lazy else frozenset(), witness):
                 found[name] = told
     return found
 
 
-def _said(fields: dict[str, Any]) -> frozenset[str]:
-    inner = [part for value in fields.values() if type(value) is dict for part in value.values()]
+def _said(fields: dict[str, Any], witness: Witness) -> frozenset[str]:
+    held = [value for value in fields.values() if type(value) is dict]
+    for value in held:
+        witness.add_container(value)
+    inner = [part for value in held for part in value.values()]
     return frozenset(value.rstrip("/") for value in [*fields.values(), *inner] if isinstance(value, str))
 
 
-def _leads(client: Any, depth: int, said: Collection[str]) -> dict[str, Any]:
-    held = getattr(client, "__dict__", None) or {}
+def _leads(client: Any, depth: int, said: Collection[str], witness: Witness) -> dict[str, Any]:
+    held = getattr(client, "__dict__", None)
+    if held is None:
+        witness.blind = True  # it may have a dictionary later, as an object without one may be of another class
+        held = {}
+    witness.add(client)
+    witness.add_names(held, _READ)
     found: dict[str, Any] = {name: str(held[name]) for name in _ADDRESSES if _is_address(held.get(name))}
     found = {name: address for name, address in found.items() if address.rstrip("/") not in said}
+    for name in (*_ADDRESSES, *_ADDED):
+        _watch(held.get(name), witness)
     for name in _ADDED:
         if added := {key: value for key, value in _added(held.get(name)).items() if value not in said}:
             found[name] = added
-    found.update(_transports(held) if type(client).__module__.partition(".")[0] in ("httpx", "httpx2") else ())
+    found.update(_transports(held, witness) if type(client).__module__.partition(".")[0] in _HTTP else ())
     for name in _INNER:
-        if depth < _DEPTH and name in held and (told := _leads(held[name], depth + 1, said)):
+        if depth < _DEPTH and name in held and (told := _leads(held[name], depth + 1, said, witness)):
             found[name] = told
     return found
+
+
+def _watch(value: Any, witness: Witness) -> None:
+    """Have all of a value seen, which is plain or one of an HTTP library's own."""
+    waiting = [value]
+    for one in waiting:  # grows while it is read
+        cls = type(one)
+        if cls in _FIXED:
+            continue
+        if len(waiting) > _VALUES:
+            witness.blind = True
+            return
+        if isinstance(one, tuple):
+            waiting += one
+        elif cls is list or cls is dict:
+            witness.add_container(one)
+            waiting += one if cls is list else one.values()
+        elif cls.__module__.partition(".")[0] in _HTTP and hasattr(one, "__dict__"):
+            witness.add_instance(one)
+            waiting += vars(one).values()
+        else:
+            witness.blind = True
 
 
 def _is_address(value: Any) -> bool:
@@ -84,11 +124,14 @@ def _added(values: Any) -> dict[str, str]:
     }
 
 
-def _transports(held: dict[str, Any]) -> dict[str, Any]:
+def _transports(held: dict[str, Any], witness: Witness) -> dict[str, Any]:
     """Transports that are not httpx's own way to the network: they may answer themselves."""
-    mounts = {f"mount {getattr(key, 'pattern', key)}": one for key, one in (held.get("_mounts") or {}).items()}
+    mounted = held.get("_mounts") or {}
+    if mounted:
+        witness.add_container(mounted)
+    mounts = {f"mount {getattr(key, 'pattern', key)}": one for key, one in mounted.items()}
     return {
-        name: identity(one)
+        name: identity(one, witness=witness)
         for name, one in {"transport": held.get("_transport"), **mounts}.items()
         if one is not None and type(one).__name__ not in ("HTTPTransport", "AsyncHTTPTransport")
     }

@@ -28,7 +28,7 @@ from clew.integrations.langchain.message_exchange import Messages, fields_of
 from clew.integrations.langchain.transport import unread
 from clew.replay.code.witness import Witness, Witnessed
 from clew.replay.identity import identity, is_hidden
-from clew.replay.key import AskedBefore, Key, Remembered, plain_part
+from clew.replay.key import AskedBefore, Key, Part, Remembered, plain_part
 from clew.store.errors import Unkeyable
 from clew.store.plain import is_plain, marshalled
 from clew.tracer.gate import Gate
@@ -52,6 +52,7 @@ class _Model(NamedTuple):
 
     told: Remembered | Unkeyable
     services: list[str]  # fields that hold a client or the like
+    reached: Part | None  # where those lead; None where that must be asked each time
     transport: frozenset[str]  # options that say nothing about the answer
     name: str
     completes: bool
@@ -67,10 +68,12 @@ def _model(instance: Any, witness: Witness) -> _Model:
         told: Any = Remembered(identity(instance, without=_reaching(fields, type(instance)), witness=witness))
     except Unkeyable as error:
         told, witness.blind = error, True
+    services = [name for name, value in fields.items() if is_service(value)]
     about = instance._get_ls_params()
     return _Model(
         told,
-        [name for name, value in fields.items() if is_service(value)],
+        services,
+        _reached(instance, fields, services, witness),
         unread(_TRANSPORT_OPTIONS, type(instance)),
         str(about.get("ls_model_name") or getattr(instance, "model_name", None) or instance._llm_type),
         isinstance(instance, BaseLLM),
@@ -79,6 +82,18 @@ def _model(instance: Any, witness: Witness) -> _Model:
         getattr(instance, "n", None),
         AskedBefore(),
     )
+
+
+def _reached(instance: Any, fields: dict[str, Any], services: list[str], witness: Witness) -> Part | None:
+    seen = Witness()
+    try:
+        reached = plain_part(destinations(instance, fields, services, seen)) if services else _NOTHING
+    except Unkeyable:  # as it will be said when it is asked
+        return None
+    if seen.blind:
+        return None
+    witness.include(seen)
+    return reached if isinstance(reached, Part) else Remembered(reached)
 
 
 _models: Witnessed[_Model] = Witnessed()
@@ -129,7 +144,9 @@ class ModelExchange:
         content = marshalled(self._plain)
         if content is None:
             return None
-        reached = self._reached() if model.services else None
+        reached = model.reached or self._reached()
+        if not isinstance(reached, Part):
+            return None
         self._told = told = texts, (gate, version, reached, *map(type, messages)), content
         return model.asked.key(*told)
 
@@ -152,7 +169,7 @@ class ModelExchange:
             options = {name: value for name, value in options.items() if name not in model.transport}
         asked: dict[str, Any] = {
             "model": model.told,
-            "reached": self._reached() if model.services else _NOTHING,
+            "reached": model.reached or self._reached(),
             "parameters": plain_part(dict(self._instance._identifying_params)),
             "stop": _NONE if self._stop is None else plain_part(self._stop),
             "options": plain_part(options) if options else _NOTHING,

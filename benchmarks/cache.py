@@ -5,8 +5,9 @@
 All figures of one kind are of one run, in turns, and medians of CPU microseconds. Floor and hits take turns call by call,
 as a program does something else between two calls; `warm_hit_ratio_to_floor` is of each many times in a row.
 
-* `floor_us`: a chat request with a 10 KB prompt as a dict -> canonical MessagePack -> BLAKE3 -> one prepared read of
-  SQLite -> the answer decoded to a dict. Nothing of a framework.
+* `floor_us`: a chat request with a 10 KB prompt as a dict -> clew's canonical MessagePack, which tells all types apart ->
+  BLAKE3 -> one prepared read of SQLite -> the answer decoded to a dict. Nothing of a framework, and nothing remembered.
+  `bare_floor_us`: the same with msgspec's own MessagePack, in which a tuple is a list and a set one, too.
 * `hit_us`: `CachePolicy.call` of the same request to a LangChain chat model: everything between the boundary and the answer,
   which is the key of model, parameters, options and messages, the look-up, the `ChatResult` put together, and what
   the span is told. The messages are new objects each time, as their content is. The action stands in memory, as after
@@ -14,8 +15,8 @@ as a program does something else between two calls; `warm_hit_ratio_to_floor` is
 * `invoke_us`: `model.invoke` of a hit, with LangChain's own work, the span and its payload; `peer_*` are in peers.py.
 * `chain_key_us`: the whole key of turn 80 of a conversation (160 messages, 218 KB) just after that of turn 79; each message
   of turn 79 is looked at again, whether it changed. `whole_key_us`: the same key with nothing remembered of any message,
-  every message in canonical encoding and hashed. `chain_msgpack_us`: the same fields of all messages as plain
-  MessagePack, no type told apart, and BLAKE3 over all of it.
+  every message in canonical encoding and hashed. `chain_bare_us`: the same fields of all messages in msgspec's own
+  MessagePack, and BLAKE3 over all of it.
 * `computations`: four processes of eight threads ask for 40 keys, each of 20 ms work, at once.
 * `hits_wall_ratio_*`: the reference agent with every model, tool and retriever call a hit, over untraced: the larger of the
   ratio of the fastest invocations and the median of paired turns, as in overhead.py.
@@ -103,8 +104,9 @@ def hits(folder: Path, rounds: int, peers: Path | None) -> dict[str, float]:
         "hit_ratio_to_floor": ratio("hit_us", "floor_us"),
         "warm_hit_ratio_to_floor": ratio("warm_hit_us", "warm_floor_us"),
         "hit_catalog_ratio_to_floor": ratio("hit_catalog_us", "floor_us"),
-        "chain_key_ratio": ratio("chain_key_us", "chain_msgpack_us"),
-        "chain_key_ratio_to_whole": ratio("chain_key_us", "whole_key_us"),
+        "hit_ratio_to_bare_floor": ratio("hit_us", "bare_floor_us"),
+        "chain_key_ratio": ratio("chain_key_us", "whole_key_us"),
+        "chain_key_ratio_to_bare": ratio("chain_key_us", "chain_bare_us"),
         **{name: median(values) for name, values in seen.items()},
     }
 
@@ -140,6 +142,9 @@ def measured_hits(store: str) -> None:
     from clew.integrations.langchain import message_exchange
     from clew.integrations.langchain.model import _exchange
     from clew.replay.key import key_of
+    from clew.store.digest import VALUE, raw_digest
+    from clew.store.encoding import encode_key
+    from clew.store.sink import Digester
     from clew.tracer.boundary import Call
     from clew.tracer.capture import Batch
     from clew.tracer.span import OpenSpan
@@ -204,15 +209,23 @@ def measured_hits(store: str) -> None:
     database.execute("PRAGMA journal_mode=WAL")
     database.execute("CREATE TABLE action (id INTEGER PRIMARY KEY, key BLOB UNIQUE, answer BLOB)")
     answer = {"content": ANSWER, "model_name": "m-1", "finish_reason": "stop", "tokens": [2500, 50]}
-    database.execute(
-        "INSERT INTO action (key, answer) VALUES (?, ?)", (blake3(encode(request)).digest(), encode(answer))
-    )
-    cursor = database.cursor()
 
-    def floor(_: Call) -> None:
-        row = cursor.execute("SELECT answer FROM action WHERE key = ?", (blake3(encode(request)).digest(),)).fetchone()
+    def canonical() -> bytes:
+        return raw_digest(VALUE, encode_key(request, Digester()))
+
+    def bare() -> bytes:
+        return blake3(encode(request)).digest()
+
+    cursor = database.cursor()
+    for key_of_request in (canonical, bare):
+        cursor.execute("INSERT INTO action (key, answer) VALUES (?, ?)", (key_of_request(), encode(answer)))
+
+    def floor(_: Call, key: Callable[[], bytes] = canonical) -> None:
+        row = cursor.execute("SELECT answer FROM action WHERE key = ?", (key(),)).fetchone()
         if decode(row[0])["content"] != ANSWER:
             raise CheckFailed("the floor gives another answer")
+
+    bare_floor = functools.partial(floor, key=bare)
 
     def conversation(number: int) -> list[Any]:
         """All texts are new, and in the log as each is when its turn is asked."""
@@ -239,10 +252,10 @@ def measured_hits(store: str) -> None:
         forget(message_exchange)
         whole, other = timed(lambda: key(given))
         check(one == other, "the key of a turn depends on what was asked before")
-        msgpack, _ = timed(
+        bare, _ = timed(
             lambda: blake3(encode([[type(message).__name__, message.__dict__] for message in given])).digest()
         )
-        return {"chain_key_us": chained, "whole_key_us": whole, "chain_msgpack_us": msgpack}
+        return {"chain_key_us": chained, "whole_key_us": whole, "chain_bare_us": bare}
 
     model.invoke(messages())
     for _ in range(WARM_UP):
@@ -260,7 +273,9 @@ def measured_hits(store: str) -> None:
         found = {
             "warm_hit_us": each(hit, calls),
             "warm_floor_us": each(floor, calls),
-            **turns({"hit_us": hit, "floor_us": floor, "hit_catalog_us": hit_catalog}, asked),
+            **turns(
+                {"hit_us": hit, "floor_us": floor, "bare_floor_us": bare_floor, "hit_catalog_us": hit_catalog}, asked
+            ),
             "invoke_us": each(model.invoke, [messages() for _ in range(HITS)]),
             **{name: median([one[name] for one in chains]) for name in chains[0]},
         }

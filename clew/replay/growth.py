@@ -14,6 +14,7 @@ from typing import Any
 from clew.replay.code.witness import END, addresses
 
 _FIXED = frozenset((str, int, float, bool, type(None)))  # types of values that cannot change
+_TEXTS = frozenset((str,))
 _HELD = frozenset((dict, list))
 
 
@@ -57,25 +58,24 @@ class Growth:
             if not value:
                 self._empty.append(value)
                 continue
-            inner = get_referents(value, END)
+            referred = get_referents(value, END)
             self._roots += (value, END)
-            self._seen.append(inner)
-            self._parts += addresses(tuple(inner))
+            self._seen.append(referred)
+            self._parts += addresses(tuple(referred))
+            inner = value
             if type(value) is dict:
-                keys = [*value]
                 self._dicts.append(value)
-                self._keys += keys
-                top = value is waiting[0]
-                inner = [part for key, part in value.items() if not (top and key in self._apart)]
-                self.blind |= any(type(key) is not str for key in keys)
+                self._keys += value
+                self.blind |= not _TEXTS.issuperset(map(type, value))
+                apart = self._apart if value is waiting[0] else ()
+                inner = [part for key, part in value.items() if key not in apart]
             for part in inner:
-                if type(part) in _HELD:
-                    if len(waiting) > _MOST or part is END:
-                        self.blind |= part is not END
-                    else:
-                        waiting.append(part)
-                elif type(part) not in _FIXED and part is not END[0]:
+                if type(part) in _FIXED:
+                    continue
+                if type(part) not in _HELD or len(waiting) > _MOST:
                     self.blind = True
+                else:
+                    waiting.append(part)
 
 
 _MOST = 1000  # containers in one object

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clew.cli import when
-from clew.cli.output import AsJson, StorePath, reader, write, write_json
+from clew.cli.output import AsJson, StorePath, console, reader, write, write_json
 
 if TYPE_CHECKING:
     from clew.lineage.view import RunView
 
 SHOWN = 50
+_COLUMNS = ("run", "started", "took", "status", "name", "session")
+_BETWEEN = 2  # cells between two columns
+_PREFIX = 16  # hex digits of an id that are always shown: its time, and some of its chance
+_LEAST = 8
 STYLE = {"ok": "green", "error": "red", "killed": "red", "running": "yellow"}
 
 
@@ -45,29 +49,52 @@ def runs(
         write(f"no runs{what} in {opened.folder.path}")
         return
     shown = found[: limit or SHOWN]
-    write(_table(shown))
+    write(_table(shown, console().width))
     if len(found) > len(shown):
         write(f"… {len(found) - len(shown)} more (--limit {len(found)})")
 
 
-def _table(found: list[RunView]) -> Any:
+def _table(found: list[RunView], width: int) -> Any:
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, width in (("run", 32), ("started", 19), ("took", 4), ("status", 6), ("name", 4), ("session", 7)):
+    rows = [_row(run) for run in found]
+    names = [name for name in _COLUMNS if name != "session" or any(row[name] for row in rows)]
+    widths = {name: max(cell_len(text) for text in (name, *(row[name] for row in rows))) for name in names}
+    _fit(widths, width, [run.run_id for run in found])
+    table = Table(box=None, pad_edge=False, padding=(0, _BETWEEN, 0, 0))
+    for name in names:
         justify: Any = "right" if name == "took" else "left"
-        table.add_column(name, no_wrap=True, overflow="ellipsis", justify=justify, min_width=width)
-    for run in found:
-        name = f"{run.name} (process)" if run.process else run.name
-        if run.replay_of is not None and not run.name.startswith("replay of "):
-            name += " (replay)"
-        table.add_row(
-            run.run_id,
-            when.clock(run.started_ns),
-            when.duration(run.duration_ns),
-            Text(run.status, style=STYLE.get(run.status, "yellow")),
-            Text(name),
-            Text(run.session or ""),
-        )
+        overflow: Any = "crop" if name == "run" else "ellipsis"
+        table.add_column(name, no_wrap=True, overflow=overflow, justify=justify, width=widths[name])
+    for row in rows:
+        style = {"status": STYLE.get(row["status"], "yellow")}
+        table.add_row(*(Text(row[name], style=style.get(name, "")) for name in names))
     return table
+
+
+def _row(run: RunView) -> dict[str, str]:
+    name = f"{run.name} (process)" if run.process else run.name
+    if run.replay_of is not None and not run.name.startswith("replay of "):
+        name += " (replay)"
+    return {
+        "run": run.run_id,
+        "started": when.clock(run.started_ns),
+        "took": when.duration(run.duration_ns),
+        "status": run.status,
+        "name": name,
+        "session": run.session or "",
+    }
+
+
+def _fit(widths: dict[str, int], width: int, ids: list[str]) -> None:
+    """What a terminal of 80 columns has no room for is taken from ids, whose unique prefixes do as well, and from names;
+    not from how a run ended."""
+    prefix = next((size for size in range(_PREFIX, 32) if len({one[:size] for one in ids}) == len(ids)), 32)
+    beyond = sum(widths.values()) + _BETWEEN * (len(widths) - 1) - width
+    for name, least in (("run", prefix), ("session", _LEAST), ("name", _LEAST)):
+        less = max(0, min(beyond, widths.get(name, 0) - least))
+        if less:
+            widths[name] -= less
+            beyond -= less

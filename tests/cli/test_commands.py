@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
+import re
 import shlex
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli import bed
-from tests.cli.bed import clew
+from tests.cli.bed import ROOT, clew, environment
 
 
 def asked(*arguments: str, store: Path) -> Any:
@@ -61,6 +68,30 @@ def test_runs_as_text_shows_whole_ids(store: Path) -> None:
     ids = [run["run_id"] for run in asked("runs", store=store)]
     text = told("runs", store=store)
     assert [line.split()[0] for line in text.splitlines()[1:]] == ids
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_runs_in_a_terminal_tell_how_each_ended(store: Path, width: int) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    with open(ours, "rb", buffering=0) as terminal:
+        command = [sys.executable, "-m", "clew.cli", "runs", "--store", str(store)]
+        started = subprocess.Popen(command, stdout=theirs, env=environment(NO_COLOR="1", TERM="xterm"), cwd=ROOT)
+        os.close(theirs)
+        text = b""
+        with contextlib.suppress(OSError):  # Linux tells the end of a terminal so
+            while read := terminal.read(65536):
+                text += read
+        assert started.wait(timeout=120) == 0
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text.decode()).splitlines()
+    assert max(map(len, lines)) <= width
+    rows = [line.split() for line in lines[1:]]
+    assert [row[5] for row in rows] == ["error", "ok", "ok"]
+    assert [row[6] for row in rows] == ["broken", "answer", "answer"]
+    assert [row[7] for row in rows] == ["s-3", "s-2", "s-1"]
+    for row, run in zip(rows, asked("runs", store=store), strict=True):
+        assert run["run_id"].startswith(row[0])
+        assert len(row[0]) >= 16
 
 
 def test_why_leads_from_an_answer_to_its_row(store: Path) -> None:

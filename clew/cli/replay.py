@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -56,7 +58,7 @@ def replay(
     """
     from clew.replay.playback.rerun import rerun
 
-    with reader(store) as opened:
+    with reader(store) as opened, _mistakes():
         certificate = rerun(
             run,
             mode=mode,
@@ -84,14 +86,23 @@ def replay(
         raise typer.Exit(1)
 
 
+@contextlib.contextmanager
+def _mistakes() -> Iterator[None]:
+    """What makes no sense is the user's mistake, and no traceback."""
+    try:
+        yield
+    except ValueError as error:
+        if type(error) is not ValueError:
+            raise
+        raise typer.BadParameter(str(error)) from error
+
+
 def _announce(difference: str) -> None:
     sys.stderr.write(f"differs  {difference}\n")
     sys.stderr.flush()
 
 
 def _patches(code: str | None, prompts: _Many, models: _Many, answers: _Many) -> list[Any]:
-    import json
-
     from clew.replay.playback.rerun import Code
 
     found: list[Any] = [] if code is None else [Code(code)]
@@ -103,9 +114,11 @@ def _patches(code: str | None, prompts: _Many, models: _Many, answers: _Many) ->
         found.append(Prompt(name, _file(text[1:]) if text.startswith("@") else text))
     for place, text in map(_pair, models or []):
         name, _, field = place.rpartition(".")
+        if not name:
+            raise typer.BadParameter(f"{place!r} is no field of a model: write NAME.FIELD=VALUE")
         found.append(Model(name, **{field: _json(text)}))
     for span, text in map(_pair, answers or []):
-        found.append(Answer(span, json.loads(text) if text[:1] in '{["' else text))
+        found.append(Answer(span, _exact(text) if text[:1] in '{["' else text))
     return found
 
 
@@ -123,6 +136,15 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def _exact(text: str) -> Any:
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} begins as JSON and is none: {error}") from error
 
 
 def _file(path: str) -> str:

@@ -59,7 +59,10 @@ def declared(
     if ttl is not None and name != "read":
         raise ValueError(f"a ttl says how long what was read is good for: it goes with 'read', not with {name!r}")
     if name == "write" and idempotency_key is None:
-        raise ValueError("a 'write' needs an idempotency_key: a function of the arguments that tells what is the same")
+        raise ValueError(
+            "a 'write' needs an idempotency_key: a function of the dict of arguments that tells what is the same, such as "
+            "idempotency_key=lambda arguments: arguments['order_id']"
+        )
     if name != "write" and idempotency_key is not None:
         raise ValueError(f"an idempotency_key goes with 'write', not with {name!r}")
     return Effect(name, None if ttl is None else seconds(ttl), idempotency_key)  # type: ignore[arg-type]

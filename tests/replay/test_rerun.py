@@ -133,7 +133,30 @@ def test_the_program_of_the_command_line(project: Path, tmp_path: Path) -> None:
     done = clew_("doctor", "replay", "answer")
     assert (done.returncode, done.stdout.splitlines()[0].split(" ", 2)[2]) == (0, "asks the same each time")
     assert clew_("replay", "nothing").returncode == 1
-    assert clew_("replay", "answer", "--mode", "sideways").returncode == 1
+
+
+def test_a_mistake_on_the_command_line_is_said_before_anything_runs(project: Path, tmp_path: Path) -> None:
+    run(project, "you")
+    (project / "app.py").write_text(SCRIPT.replace("@property", "@property  # edited"))
+    for arguments, status, told in (
+        (["--mode", "sideways"], 2, "strict, hybrid or plan, not 'sideways'"),
+        (["--max-calls", "1"], 2, "in a strict replay nothing does"),
+        (["--model", "model=1"], 2, "'model' is no field of a model: write NAME.FIELD=VALUE"),
+        (["--answer", "abcd=[1"], 2, "'[1' begins as JSON and is none"),
+        (["--prompt", "planner=x"], 1, "this run has no prompt 'planner'"),
+        (["--answer", "abcd=x"], 1, "no recorded call of this run has the span 'abcd'"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "clew.cli", "replay", "answer", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert (done.returncode, done.stdout) == (status, ""), done.stderr
+        assert told in done.stderr
+        assert "Traceback" not in done.stderr
+        assert "differs" not in done.stderr  # what is told of the surroundings, before the program is started
 
 
 def test_a_program_that_replays_itself_comes_again(project: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 from clew.lineage.reader import Reader
 from clew.replay.playback.prompt import SeenPrompt, find, prompts
 from clew.replay.playback.replayer import Replayer
+from clew.replay.recording.recording import Recording
 from clew.store import record
 from clew.store.errors import Ambiguous, NotFound
 from clew.tracer.boundary import Call
@@ -44,12 +45,20 @@ class InForce:
         self.about = about
         self.count = 0
         self.made: dict[int, tuple[Any, Any]] = {}  # by identity: the program's own thing, and what stands in for it
+        self.names: dict[int, tuple[str, str]] = {}  # by identity of the own: its name in span paths, and the other's
         self.lock = threading.Lock()
 
     def stands_in(self, thing: Any) -> bool:
         """Whether a thing is one of those that were put in the place of the program's own."""
         with self.lock:
             return any(thing is made for _, made in self.made.values())
+
+    def own(self, thing: Any) -> tuple[Any, tuple[str, str] | None] | None:
+        """What a thing stands in for, and the names of both in span paths where they are known."""
+        with self.lock:
+            return next(
+                ((own, self.names.get(number)) for number, (own, made) in self.made.items() if made is thing), None
+            )
 
     def met(self) -> None:
         """What is patched was used."""
@@ -80,7 +89,7 @@ class Patch:
         """The patch as JSON has it, for another process. ValueError of one that holds more than data."""
         raise NotImplementedError
 
-    def about(self, tracer: Tracer, replayer: Replayer) -> Any:
+    def about(self, reader: Reader, recording: Recording) -> Any:
         """What must be known of the recorded run. NotFound and ValueError for what makes no sense in it."""
         return None
 
@@ -90,7 +99,7 @@ class Patch:
     @contextlib.contextmanager
     def applied(self, tracer: Tracer, replayer: Replayer) -> Iterator[None]:
         """In force inside."""
-        force = InForce(self, replayer, self.about(tracer, replayer))
+        force = InForce(self, replayer, self.about(Reader(tracer.folder.path), replayer.recording))
         with contextlib.ExitStack() as stack:
             if self.substitutes:
                 for framework, module in _INTEGRATIONS.items():
@@ -132,12 +141,11 @@ class Prompt(Patch):
         new = self.new if isinstance(self.new, str) else [list(pair) for pair in self.new]
         return {"patch": self.kind, "name": self.name, "new": new}
 
-    def about(self, tracer: Tracer, replayer: Replayer) -> SeenPrompt:
-        recording = replayer.recording
+    def about(self, reader: Reader, recording: Recording) -> SeenPrompt:
         runs = [recording.run_id]
         if recording.whole:
             runs += sorted({entry.run_id.hex() for _, entry in recording.entries} - {recording.run_id})
-        found = find(prompts(Reader(tracer.folder.path), runs), self.name)
+        found = find(prompts(reader, runs), self.name)
         if found.kind != "template":
             self._check_literal(found)
         else:
@@ -340,8 +348,9 @@ class Answer(Patch):
     def to_dict(self) -> dict[str, Any]:
         return _plain({"patch": self.kind, "of": self.of, "value": self.value}, self)
 
-    def hold(self, force: InForce) -> None:
-        calls = force.replayer.recording.calls
+    def about(self, reader: Reader, recording: Recording) -> list[tuple[record.Answer, Any]]:
+        """The recorded answers that it takes the place of, each with its own value."""
+        calls = recording.calls
         fits = {one.span_id: one for one in calls if self.of and one.span_id.hex().startswith(self.of.lower())}
         if not fits:
             known = ", ".join(f"{one.span_id.hex()} ({one.kind} {one.name})" for one in calls[:8]) or "none"
@@ -359,8 +368,11 @@ class Answer(Patch):
                 raise ValueError(
                     f"span {self.of} answered {len(parts)} texts at once: it needs as many vectors, not {len(values)}"
                 )
-        for part, value in zip(parts, values, strict=True):
-            force.replayer.instead.answers[span_id, part.request] = functools.partial(self._made, force, value)
+        return list(zip(parts, values, strict=True))
+
+    def hold(self, force: InForce) -> None:
+        for part, value in force.about:
+            force.replayer.instead.answers[part.span_id, part.request] = functools.partial(self._made, force, value)
 
     def _made(self, force: InForce, value: Any, exchange: Any, entry: record.Answer, data: Callable[..., Any]) -> Any:
         force.met()

@@ -74,6 +74,9 @@ def rerun(
         raise ValueError("one program has one code: give one clew.Code")
     reader = store if isinstance(store, Reader) else Reader(store if store is not None else store_written_here())
     recording = load(reader, run, whole=True)
+    for one in patches:
+        if not isinstance(one, Code):
+            one.about(reader, recording)  # what makes no sense is said before anything runs
     process = stage.recorded_process(reader, recording.process_id)
     found = [str(one) for one in stage.differences(reader, process)]
     with tempfile.TemporaryDirectory(prefix="clew-replay-", ignore_cleanup_errors=True) as folder:

@@ -448,6 +448,52 @@ def test_a_model_with_other_fields(recording: Recording) -> None:
         assert asked.attributes["gen_ai.request.temperature"] == 0.25  # though the program's binding says 0.5
 
 
+@pytest.mark.parametrize("renamed", [{"model_name": "large"}, {"model_name": "large", "says": "other words"}])
+def test_a_model_of_another_name_is_asked_where_the_recorded_one_was(
+    recording: Recording, renamed: dict[str, Any]
+) -> None:
+    """A span path ends with the model's name, and so would be another place."""
+    body = lambda: Sized().invoke([HumanMessage(Sized().invoke("one").text)]).text  # noqa: E731
+    with recording():
+        run = recorded(body)
+        for mode, same in (("plan", None), ("hybrid", "says" not in renamed)):
+            with clew.replay(run, mode=mode, patch=clew.Model("small", **renamed)) as again:
+                body()
+            live = again.certificate.live
+            assert [(one.path, one.name) for one in live] == [("small", "large")] * 2
+            assert "model.model: “small” → “large”" in live[0].why
+            assert again.certificate.error is None
+            assert live[0].same is same
+
+
+def test_models_of_other_names_are_told_apart_by_their_own(recording: Recording) -> None:
+    patch = [clew.Model("small", model_name="large"), clew.Model("tiny", model_name="large")]
+
+    def body() -> list[str]:
+        return [Sized(model_name=name).invoke("one").text for name in ("small", "tiny")]
+
+    with recording():
+        run = recorded(body)
+        with clew.replay(run, mode="plan", patch=patch) as again:
+            body()
+        assert [one.path for one in again.certificate.live] == ["small", "tiny"]
+        with clew.replay(run, mode="plan", patch=clew.Model("smal", top_k=3)) as again:
+            body()
+        assert (
+            "the patch of model 'smal' (top_k=3) met nothing; recorded are calls of small, tiny"
+            in again.certificate.notes
+        )
+        with clew.replay(
+            run, mode="plan", patch=[clew.Model("small", model_name="mid"), clew.Model("mid", top_k=3)]
+        ) as again:
+            body()
+        assert [one.path for one in again.certificate.live] == ["small"]
+        assert again.certificate.patches == [
+            "model 'small' (model_name='mid'): 1 time",
+            "model 'mid' (top_k=3): 1 time",
+        ]
+
+
 @pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream", "batch", "generate"])
 def test_another_model_in_its_place_however_it_is_called(recording: Recording, way: str) -> None:
     other = Sized(model_name="large", says="grand words")
@@ -865,7 +911,7 @@ def test_what_was_not_met_is_told(recording: Recording) -> None:
             Library().invoke("q")
         assert again.certificate.patches == []
         assert again.certificate.notes == [
-            "the patch of model 'huge' (top_k=2) met nothing",
+            f"the patch of model 'huge' (top_k=2) met nothing; recorded are calls of {span.name}",
             "the patch of tool 'nothing' met nothing",
             "the patch of document 'd7' met nothing",
             f"the patch of answer of span {span.span_id} met nothing",

@@ -313,8 +313,12 @@ def test_what_may_go_live_is_bounded(recorded: Recorded) -> None:
     with recorded():
         with clew.run("answer") as run:
             Counted().invoke("one")
-        with pytest.raises(ReplayMiss, match="may not go live"), clew.replay(run, mode="hybrid", allow=["tool"]):
+        with (
+            pytest.raises(ReplayMiss, match="may not go live"),
+            clew.replay(run, mode="hybrid", allow=["tool"]) as again,
+        ):
             Counted().invoke("two")
+        assert again.certificate.lines()[2] == "live     1 refused"
         with pytest.raises(OverBudget), clew.replay(run, mode="hybrid", max_calls=1):
             Counted().invoke("two")
             Counted().invoke("three")
@@ -329,6 +333,10 @@ def test_what_may_go_live_is_bounded(recorded: Recorded) -> None:
             send.invoke({"to": "you"})
         with clew.replay(run, mode="hybrid", allow=["send"]):
             assert send.invoke({"to": "you"}) == "sent 1"
+        with pytest.raises(ReplayMiss), clew.replay(run, mode="hybrid") as again:
+            Counted().invoke("four")
+            send.invoke({"to": "you"})
+        assert again.certificate.lines()[2].startswith("live     1 went live, 1 refused")
 
 
 @pytest.mark.parametrize(

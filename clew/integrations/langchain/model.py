@@ -240,6 +240,11 @@ def _request(self: Any, stop: Any, options: dict[str, Any]) -> inference.Request
     return inference.request(told, metadata, parameters)
 
 
+def name_of(model: Any) -> str:
+    """What the span of a call of a model is named, where the caller names none."""
+    return str(_request(model, None, {}).name)
+
+
 def _identity(model: Any) -> Digest:
     """What a model is: its class and parameters."""
     parameters = dict(model._identifying_params)

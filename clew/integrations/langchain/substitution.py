@@ -19,6 +19,7 @@ from langchain_core.prompts import BasePromptTemplate
 from langchain_core.tools import BaseTool
 
 from clew.integrations.langchain import replacement
+from clew.integrations.langchain.model import name_of
 from clew.replay.ambient.patch import Patches
 from clew.replay.playback.patch import InForce, Model, Prompt, Tool, in_force
 from clew.tracer import boundary
@@ -161,7 +162,9 @@ def _instead_of_model(model: Any, kwargs: dict[str, Any]) -> Any:
             continue
         force.met()
         kwargs.update((name, value) for name, value in patch.changes.items() if name in kwargs)
-        model = _made(force, model, replacement.model)
+        own, model = model, _made(force, model, replacement.model)
+        if id(own) not in force.names:
+            force.names[id(own)] = (name_of(own), name_of(model))
     return model
 
 

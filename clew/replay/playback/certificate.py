@@ -12,7 +12,7 @@ _FEW = 12
 
 @dataclasses.dataclass
 class Live:
-    """A call that the recording does not answer: it went live, would have (`plan`), or was refused (`strict`).
+    """A call that the recording does not answer: it went live, would have (`plan`), or was `refused`.
 
     `why` says what differs from what was recorded there. Tokens are those it took, in a plan those of the recorded call
     at its place. `same` tells whether it was answered as recorded, so that what follows was served: None if that is not known.
@@ -29,6 +29,7 @@ class Live:
     cost: float | None = None
     same: bool | None = None
     cached: bool = False  # the cache answered it in the end, and nothing was spent
+    refused: bool = False  # it was not made: strict, or beyond what may go live
 
     def __str__(self) -> str:
         tokens = (
@@ -115,16 +116,22 @@ class Certificate:
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
+    def _live(self) -> str:
+        refused = sum(one.refused for one in self.live)
+        went = len(self.live) - refused
+        parts = [f"{went} {'would go' if self.mode == 'plan' else 'went'} live"] if went else []
+        parts += [f"{refused} refused"] if refused else []
+        parts += [f"{self.cut_offs} answered as recorded"] if self.cut_offs else []
+        return ", ".join(parts) or "0"
+
     def lines(self, *, differences: bool = True) -> list[str]:
         """For a person, a line each; without `differences`, which were told before."""
-        asked = " would go" if self.mode == "plan" else " refused" if self.mode == "strict" else " went"
         total = sum(self.served.values())
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.served.items()))
         found = [
             f"{self.mode} replay {self.replay_id or '-'} of run {self.run_id}, code: {self.code}",
             f"served   {total}" + (f" ({kinds})" if kinds else ""),
-            f"live     {len(self.live)}{asked if self.live else ''}{' live' if self.live and self.mode != 'strict' else ''}"
-            + (f", {self.cut_offs} answered as recorded" if self.cut_offs else ""),
+            f"live     {self._live()}",
         ]
         found += [f"         {one}" for one in self.live[:_FEW]]
         if len(self.live) > _FEW:

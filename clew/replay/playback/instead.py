@@ -25,6 +25,19 @@ class Instead:
         """A response as it is with what was patched in it."""
         return response if self.change is None else self.change(call, response)
 
+    def path(self, thing: Any, path: str) -> str:
+        """The span path of a call of `thing` as it would be, were the program's own asked in its place: a path ends with
+        the name of what is asked, and a recording knows the program's own."""
+        for one in reversed(self.patches):
+            found = one.own(thing)
+            if found is None:
+                continue
+            thing, names = found
+            above, _, step = path.rpartition("/")
+            if names is not None and step == names[1]:
+                path = f"{above}/{names[0]}" if above else names[0]
+        return path
+
     def stands_in(self, thing: Any) -> bool:
         """Whether a thing is in the place of one of the program's own."""
         return any(one.stands_in(thing) for one in self.patches)

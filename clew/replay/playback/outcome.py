@@ -43,6 +43,13 @@ def concluded(
     return certificate
 
 
+def _asked_instead(kind: str, recording: Recording) -> str:
+    """What was asked of the kind that a patch is for."""
+    asked = {"model": "llm", "tool": "tool"}.get(kind)
+    names = sorted({entry.name for entry in recording.calls if entry.kind == asked})
+    return f"; recorded are calls of {', '.join(names)}" if names else ""
+
+
 def counted(replayer: Replayer, around: Surroundings) -> Certificate:
     """What was served and what was not."""
     terms, recording = replayer.terms, replayer.recording
@@ -60,7 +67,7 @@ def counted(replayer: Replayer, around: Surroundings) -> Certificate:
         if one.count:
             certificate.patches.append(f"{title}: {one.count} time{'s' if one.count > 1 else ''}")
         else:
-            certificate.notes.append(f"the patch of {title} met nothing")
+            certificate.notes.append(f"the patch of {title} met nothing{_asked_instead(one.patch.kind, recording)}")
     if terms.mode != "plan":
         certificate.unasked = len(_unasked(recording, used))
     certificate.seconds_saved = sum(entry.ended_ns - entry.started_ns for entry in used) / 1e9

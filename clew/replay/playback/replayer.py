@@ -170,7 +170,8 @@ class Replayer(Where):
         """Where a call is asked, as the recording names it; None of one that is not this replay's."""
         if not self.open or call.span is None:
             return None
-        place = self._of(call.span, lambda: self._digests(call))
+        path = self.instead.path(call.instance, call.span.path)
+        place = self._of(call.span, path, lambda: self._digests(call))
         if place is None and self.terms.mode != "hybrid" and self._is_lost(call.span):
             miss = ReplayMiss(
                 f"{call.kind} {call.name} was asked outside of any run while run {self.recording.run_id} is replayed: its thread "
@@ -207,7 +208,7 @@ class Replayer(Where):
 
     def _asked(self, call: Call, request: Request, place: Place, streams: bool) -> Asked:
         assert call.span is not None
-        run, path = self.top(call.span), call.span.path
+        run, path = self.top(call.span), self.instead.path(call.instance, call.span.path)
         occurrence = number(run, path, request.digest, by=f"replay {self._number}")
         turn = number(run, path, f"{call.kind} {request.exchange.operation}".encode(), by=f"turn {self._number}")
         again = self._is_the_same_again(call, request)
@@ -342,6 +343,7 @@ class Replayer(Where):
         call.span.attributes({"clew.replay": "missed", "clew.replay.why": why[:1000]})
         with self._lock:
             self.live.append(self._live(call, [], path, why))
+            self.live[-1].refused = True
             self.failed = self.failed or miss
 
     def _planned(self, call: Call, asked: list[Asked], place: Place, why: str, batch: Requests | None) -> Served:

@@ -35,11 +35,11 @@ class Where:
             return True
         return self.root is not None and run.started_ns >= self.root.started_ns and not run.replay_of
 
-    def _of(self, span: OpenSpan, first: Callable[[], list[bytes]] = list) -> Place | None:
-        """The place of a span; `first` are the requests that are asked in it."""
+    def _of(self, span: OpenSpan, path: str, first: Callable[[], list[bytes]]) -> Place | None:
+        """The place of a span at `path`; `first` are the requests that are asked in it."""
         if self.root is None:
-            return Place(self._lane(span, first), span.path)
-        return Place(HERE, self.relative(span.path)) if is_within(span.run, self.root) else None
+            return Place(self._lane(span, path, first), path)
+        return Place(HERE, self.relative(path)) if is_within(span.run, self.root) else None
 
     def acts_here(self) -> bool:
         """Whether what is asked at this place is this replay's."""
@@ -61,13 +61,13 @@ class Where:
             return self.tracer.process_run
         return next((run for run in self._runs if self._lanes[id(run)] == lane), None)
 
-    def _lane(self, span: OpenSpan, first: Callable[[], list[bytes]]) -> Lane:
+    def _lane(self, span: OpenSpan, path: str, first: Callable[[], list[bytes]]) -> Lane:
         run = self.top(span)
         if run is self.tracer.process_run:
             return HERE
         with self._lock:
             if id(run) not in self._lanes:
-                self._lanes[id(run)] = self._free(run.name, span.path, first())
+                self._lanes[id(run)] = self._free(run.name, path, first())
                 self._runs.append(run)
                 self._linked(span, run, self._lanes[id(run)])
             return self._lanes[id(run)]

@@ -22,9 +22,10 @@ from clew.integrations.langchain.retriever_exchange import RetrieverExchange
 from clew.integrations.langchain.tool_exchange import ToolExchange
 from clew.replay.code import version, witness
 from clew.replay.key import asked_key, key_of
+from clew.store.errors import Unkeyable
 from clew.tracer.init import Tracer
 from tests.lineage.lineage_bed import BagOfWords
-from tests.replay.conftest import Counted
+from tests.replay.conftest import Counted, live
 
 LIMIT = 3
 WORDS = ["a"]
@@ -188,6 +189,7 @@ CLIENT: dict[str, Change] = {
     "a query": lambda model: setattr(model.client._client, "params", {"tenant": "two"}),
     "a transport": lambda model: setattr(model.client._client, "_transport", Hears()),
     "a mount": lambda model: model.client._client._mounts.update({"https://": Hears()}),
+    "a mount's pattern": lambda model: setattr(next(iter(model.client._client._mounts)), "pattern", "http://"),
     "a transport's field": lambda model: setattr(mounted(model), "status", 201),
     "a transport's class": lambda model: setattr(Hears, "handle_request", lambda self, request: None),
     "a lazy one that says more": lambda model: model.__dict__.update(lazy=httpx.Client(base_url="https://two.example")),
@@ -200,6 +202,48 @@ def test_where_a_client_leads(tracer: Tracer, way: None, change: Change, monkeyp
     inner = httpx.Client(base_url="https://one.example", headers={"tenant": "one"}, mounts={"all://": Hears()})
     model = Reached(client=wrapped(inner))
     assert changes(lambda: of_model(tracer, model), lambda: change(model))
+
+
+def test_a_client_without_mounts_gets_one(tracer: Tracer, way: None) -> None:
+    model = Reached(client=wrapped(httpx.Client(base_url="https://one.example")))
+    assert not model.client._client._mounts
+    change = lambda: model.client._client._mounts.update({"all://": Hears()})  # noqa: E731
+    assert changes(lambda: of_model(tracer, model), change)
+
+
+def test_the_way_to_the_network_becomes_one_of_the_program(tracer: Tracer, way: None) -> None:
+    model = Reached(client=wrapped(httpx.Client(base_url="https://one.example")))
+    for _ in range(3):
+        of_model(tracer, model)
+    model.client._client._transport.__class__ = type("Loud", (httpx.HTTPTransport,), {})
+    with pytest.raises(Unkeyable, match="Loud"):
+        of_model(tracer, model)
+
+
+class Sending(httpx.Client):
+    """A client of the program's own."""
+
+    tenant = "one"
+
+    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        request.headers["tenant"] = self.tenant
+        return super().send(request, **options)
+
+
+SENDING: dict[str, Change] = {
+    "what it reads": lambda client: setattr(client, "tenant", "two"),
+    "its class": lambda client: setattr(client, "__class__", type("Other", (Sending,), {})),
+    "a method": lambda client: setattr(Sending, "send", lambda self, request, **options: httpx.Response(200)),
+    "an attribute of its class": lambda client: setattr(Sending, "tenant", "two"),
+}
+
+
+@pytest.mark.parametrize("change", SENDING.values(), ids=SENDING.keys())
+def test_a_client_of_the_program(tracer: Tracer, way: None, change: Change, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("send", "tenant"):
+        monkeypatch.setattr(Sending, name, getattr(Sending, name))
+    model = Reached(client=wrapped(Sending(base_url="https://one.example")))
+    assert changes(lambda: of_model(tracer, model), lambda: change(model.client._client))
 
 
 def test_a_client_that_is_made_when_it_is_needed(tracer: Tracer, way: None) -> None:
@@ -265,6 +309,21 @@ def test_what_a_model_says_of_itself_is_asked_each_time(tracer: Tracer) -> None:
 
     model = Saying()
     assert changes(lambda: of_model(tracer, model), lambda: said.update(mode="two"))
+
+
+def test_what_a_model_says_of_itself_is_asked_once(tracer: Tracer) -> None:
+    """Of one that says another thing each time is remembered what it said, not what it said next."""
+
+    class Turning(Counted):
+        @property
+        def _identifying_params(self) -> dict[str, Any]:
+            return {"mode": live("said") % 2}
+
+    model, keys = Turning(), []
+    for _ in range(4):
+        keys.append(asked_key(tracer.gate, "llm", ModelExchange(model, [HumanMessage("hello")], None, {}), ("", 0)))
+    assert keys[:2] == keys[2:]
+    assert keys[0] != keys[1]
 
 
 # -- messages

@@ -275,22 +275,53 @@ class Reached(Counted):
         return httpx.Client(base_url=self.base_url)
 
 
+class Default(httpx.Client):
+    """As the providers' packages make one of theirs."""
+
+
+class HTTPTransport(httpx.BaseTransport):
+    """Only its name is that of the way to the network."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(self.status)
+
+
 def two(name: str) -> list[httpx.Client]:
     """Two clients that differ in where they lead, or in what they send along."""
-    if name == "transport":
+    if name in ("transport", "transport of a provider's client"):
         hear = [httpx.MockTransport(functools.partial(httpx.Response, status)) for status in (200, 201)]
-        return [httpx.Client(transport=one) for one in hear]
+        made = [(httpx.Client if name == "transport" else Default)(transport=one) for one in hear]
+        return made if name == "transport" else [within(one) for one in made]
+    if name == "transport with a name":
+        return [httpx.Client(transport=HTTPTransport(status)) for status in (200, 201)]
+    if name in ("number", "list"):
+        return [within(httpx.Client(), {"version": one}) for one in ((1, 2) if name == "number" else (["a"], ["b"]))]
     if name == "mount":
         return [httpx.Client(mounts={f"https://{host}": httpx.MockTransport(print)}) for host in "ab"]
     given: dict[str, list[Any]] = {
         "base_url": ["https://one.example", "https://two.example"],
         "params": [{"api-version": "1"}, {"api-version": "2"}],
+        "params ": [{"tag": ["a", "b"]}, {"tag": ["a", "c"]}],
         "headers": [{"anthropic-beta": "a"}, {"anthropic-beta": "b"}],
     }
-    return [httpx.Client(**{name: one}) for one in given[name]]
+    return [httpx.Client(**{name.strip(): one}) for one in given[name]]
 
 
-@pytest.mark.parametrize("name", ["base_url", "params", "headers", "transport", "mount"])
+def within(inner: httpx.Client, query: dict[str, Any] | None = None) -> Any:
+    """A provider's client around the one that it sends with."""
+    made = type("Provider", (), {"__module__": "openai"})()
+    made._client, made._custom_query = inner, query or {}
+    return made
+
+
+WAYS = ["base_url", "params", "params ", "headers", "transport", "mount"]
+MORE = ["transport of a provider's client", "transport with a name", "number", "list"]
+
+
+@pytest.mark.parametrize("name", WAYS + MORE)
 def test_a_client_counts_by_where_it_leads(caching: Caching, name: str) -> None:
     """DSPy and LiteLLM once more (two servers, one key), where no field of the model says which."""
     clients = two(name)
@@ -300,6 +331,14 @@ def test_a_client_counts_by_where_it_leads(caching: Caching, name: str) -> None:
             model._session = httpx.AsyncClient(headers={"x-request-id": str(id(model))})
             model.invoke("hello")
     assert LIVE == {"llm": 2}
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+def test_a_client_has_no_part_in_the_key_but_where_it_leads(caching: Caching, library: str) -> None:
+    with caching():
+        for _ in range(2):
+            Reached(client=pytest.importorskip(library).Client(base_url="https://one.example")).invoke("hello")
+    assert LIVE == {"llm": 1}
 
 
 def test_a_client_that_is_made_when_it_is_needed_changes_nothing(caching: Caching) -> None:

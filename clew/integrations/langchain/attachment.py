@@ -16,7 +16,7 @@ _CLOSED = frozenset((type, FunctionType, ModuleType))
 _SMALL = 64
 _DEPTH = 4
 _SERVICES = (
-    " httpx requests urllib3 aiohttp openai anthropic cohere boto3 botocore google grpc groq ollama threading _thread asyncio "
+    " httpx httpx2 requests urllib3 aiohttp openai anthropic cohere boto3 botocore google grpc groq ollama threading _thread asyncio "
     "concurrent logging "
 )
 

@@ -12,8 +12,10 @@ from collections.abc import Collection
 from typing import Any
 
 from clew.integrations.langchain.attachment import is_service
+from clew.integrations.langchain.transport import named
 from clew.replay.code.witness import Witness
 from clew.replay.identity import identity
+from clew.store.plain import is_plain
 
 _INNER = ("_client", "client", "_api_client", "_client_wrapper", "_http_options", "meta", "_raw_client")
 _ADDRESSES = (
@@ -35,7 +37,9 @@ _TRANSPORT_HEADERS = frozenset((
 _READ = (*_ADDRESSES, *_ADDED, *_INNER, "_transport", "_mounts")
 _DEPTH, _VALUES = 4, 200
 _FIXED = frozenset((str, bytes, int, float, bool, type(None)))  # types of values that cannot change
-_HTTP = ("httpx", "httpx2")
+_HTTP = frozenset(("httpx", "httpx2"))
+_NETWORK = frozenset(("HTTPTransport", "AsyncHTTPTransport", "AiohttpTransport"))  # they answer nothing themselves,
+_WHOSE = _HTTP | {"openai", "anthropic", "httpx_aiohttp"}  # where they are of one of these
 
 
 def destinations(
@@ -78,9 +82,12 @@ def _leads(client: Any, depth: int, said: Collection[str], witness: Witness) -> 
     for name in (*_ADDRESSES, *_ADDED):
         _watch(held.get(name), witness)
     for name in _ADDED:
-        if added := {key: value for key, value in _added(held.get(name)).items() if value not in said}:
-            found[name] = added
-    found.update(_transports(held, witness) if type(client).__module__.partition(".")[0] in _HTTP else ())
+        added = _added(held.get(name)).items()
+        if left := {key: value for key, value in added if type(value) is not str or value not in said}:
+            found[name] = left
+    if not _HTTP.isdisjoint(map(_top, type(client).__mro__)):
+        found.update(_transports(held, witness))
+    found.update(_own(client, held, witness))
     for name in _INNER:
         if depth < _DEPTH and name in held and (told := _leads(held[name], depth + 1, said, witness)):
             found[name] = told
@@ -102,7 +109,7 @@ def _watch(value: Any, witness: Witness) -> None:
         elif cls is list or cls is dict:
             witness.add_container(one)
             waiting += one if cls is list else one.values()
-        elif cls.__module__.partition(".")[0] in _HTTP and hasattr(one, "__dict__"):
+        elif _top(cls) in _HTTP and hasattr(one, "__dict__"):
             witness.add_instance(one)
             waiting += vars(one).values()
         else:
@@ -113,25 +120,52 @@ def _is_address(value: Any) -> bool:
     return isinstance(value, str) or type(value).__qualname__ == "URL"
 
 
-def _added(values: Any) -> dict[str, str]:
-    """What a client adds to each request, less what only transports it. Headers may hold anything, so texts only."""
+def _top(cls: type) -> str:
+    return str(cls.__module__).partition(".")[0]
+
+
+def _added(values: Any) -> dict[str, Any]:
+    """What a client adds to each request, less what only transports it. Headers may hold anything, so plain values only."""
     if not hasattr(values, "items"):
         return {}
-    return {
-        str(name).lower(): str(value)
-        for name, value in values.items()
-        if isinstance(value, str) and str(name).lower() not in _TRANSPORT_HEADERS and not str(name).startswith("X-St")
-    }
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        header = str(name).lower()
+        if header in _TRANSPORT_HEADERS or str(name).startswith("X-St"):
+            continue
+        several = values.get_list(name) if hasattr(values, "multi_items") else ()  # an HTTP library's gives the first
+        if len(several) > 1:
+            found[header] = list(several)
+        elif isinstance(value, str):
+            found[header] = str(value)
+        elif value is not None and is_plain(value):
+            found[header] = value
+    return found
 
 
 def _transports(held: dict[str, Any], witness: Witness) -> dict[str, Any]:
-    """Transports that are not httpx's own way to the network: they may answer themselves."""
-    mounted = held.get("_mounts") or {}
-    if mounted:
+    """Transports that are not an HTTP library's own way to the network: they may answer themselves."""
+    mounted = held.get("_mounts")
+    if mounted is not None:
         witness.add_container(mounted)
-    mounts = {f"mount {getattr(key, 'pattern', key)}": one for key, one in mounted.items()}
+    transports = {"transport": held.get("_transport")}
+    for key, one in (mounted or {}).items():
+        if hasattr(key, "__dict__"):  # a pattern
+            witness.add_instance(key)
+        transports[f"mount {getattr(key, 'pattern', key)}"] = one
+    witness.add(*transports.values())
     return {
         name: identity(one, witness=witness)
-        for name, one in {"transport": held.get("_transport"), **mounts}.items()
-        if one is not None and type(one).__name__ not in ("HTTPTransport", "AsyncHTTPTransport")
+        for name, one in transports.items()
+        if one is not None and not (type(one).__name__ in _NETWORK and _top(type(one)) in _WHOSE)
     }
+
+
+def _own(client: Any, held: dict[str, Any], witness: Witness) -> dict[str, Any]:
+    """Of a client whose class is the program's: that class, and what its code reads of the client."""
+    cls = type(client)
+    if not (words := named(cls)):
+        return {}
+    read = sorted(words.intersection(held))
+    witness.add_names(held, words)
+    return {"class": identity(cls, witness=witness), **{name: identity(held[name], witness=witness) for name in read}}

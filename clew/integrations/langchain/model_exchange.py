@@ -167,10 +167,14 @@ class ModelExchange:
             raise model.told
         if options:
             options = {name: value for name, value in options.items() if name not in model.transport}
+        if self._told is not None:  # what `known` saw: asked again, it may be another one by now
+            parameters, reached = self._plain[0], self._told[1][2]
+        else:
+            parameters, reached = self._instance._identifying_params, model.reached or self._reached()
         asked: dict[str, Any] = {
             "model": model.told,
-            "reached": model.reached or self._reached(),
-            "parameters": plain_part(dict(self._instance._identifying_params)),
+            "reached": reached,
+            "parameters": plain_part(dict(parameters)),
             "stop": _NONE if self._stop is None else plain_part(self._stop),
             "options": plain_part(options) if options else _NOTHING,
         }

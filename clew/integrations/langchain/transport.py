@@ -21,10 +21,15 @@ _EVER = frozenset(
 
 def unread(names: Collection[str], cls: type) -> frozenset[str]:
     """Those of `names` that say nothing about what `cls` answers: its code, where it is the program's, names none."""
+    return frozenset(names) - named(cls)
+
+
+def named(cls: type) -> frozenset[str]:
+    """The names in a class's code, as far as that is the program's."""
     read = _known.get(cls)
     if read is None:
         read = _known[cls] = frozenset(_words(cls)) - _EVER
-    return frozenset(names) - read
+    return read
 
 
 def _words(cls: type) -> Iterator[str]:

@@ -146,6 +146,22 @@ def test_what_a_model_is_made_of(tracer: Tracer, way: None, change: Change) -> N
     assert changes(lambda: of_model(tracer, model), lambda: change(model))
 
 
+class Slotted:
+    __slots__ = ("left", "right")
+
+
+def test_a_value_that_goes_to_another_slot(tracer: Tracer, way: None) -> None:
+    part = Slotted()
+    part.left = 1
+
+    def change() -> None:
+        part.right = part.left
+        del part.left
+
+    model = made(1)(part=part)
+    assert changes(lambda: of_model(tracer, model), change)
+
+
 class Reached(Counted):
     """A model that is reached through clients, of which one is made when it is first needed."""
 

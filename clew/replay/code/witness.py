@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from gc import get_referents
 from itertools import chain
 from operator import attrgetter, itemgetter
-from types import FunctionType, MappingProxyType
+from types import FunctionType, MappingProxyType, MemberDescriptorType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from clew.replay.code.reading import ABSENT, Reading, look, unchanged
@@ -186,6 +186,9 @@ class Witness:
         self.add(instance)
         if fields is not None:
             self.add_container(fields)
+        reading = look(functools.partial(_in_slots, _slots(type(instance))), instance)
+        if any(one is ABSENT for one in reading[2]):  # its referents do not say which slot is the empty one
+            self._readings.append(reading)
 
     def add_names(self, space: Mapping[str, Any], names: Iterable[str]) -> None:
         """Some names in a namespace."""
@@ -240,6 +243,23 @@ class Witnessed(Generic[T]):
                 self._kept = {}
             self._kept[id(owner)] = reference, witness, made
         return made
+
+
+def _slots(cls: type) -> list[MemberDescriptorType]:
+    """The slots of a class written in Python, and of those that it inherits from."""
+    owners = [owner for owner in cls.__mro__ if owner.__flags__ & _HEAP_TYPE]
+    return [one for owner in owners for one in owner.__dict__.values() if type(one) is MemberDescriptorType]
+
+
+def _in_slots(slots: Iterable[MemberDescriptorType], instance: Any) -> list[Any]:
+    """What stands in each of them; ABSENT where nothing does."""
+    found = []
+    for slot in slots:
+        try:
+            found.append(slot.__get__(instance))
+        except AttributeError:
+            found.append(ABSENT)
+    return found
 
 
 def _forget(kept: dict[int, Any], key: int, dead: object) -> None:

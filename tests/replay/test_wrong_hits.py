@@ -297,14 +297,15 @@ def two(name: str) -> list[httpx.Client]:
         return made if name == "transport" else [within(one) for one in made]
     if name == "transport with a name":
         return [httpx.Client(transport=HTTPTransport(status)) for status in (200, 201)]
-    if name in ("number", "list"):
-        return [within(httpx.Client(), {"version": one}) for one in ((1, 2) if name == "number" else (["a"], ["b"]))]
+    if name in VALUES:
+        return [within(httpx.Client(), {"version": one}) for one in VALUES[name]]
     if name == "mount":
         return [httpx.Client(mounts={f"https://{host}": httpx.MockTransport(print)}) for host in "ab"]
     given: dict[str, list[Any]] = {
         "base_url": ["https://one.example", "https://two.example"],
         "params": [{"api-version": "1"}, {"api-version": "2"}],
         "params ": [{"tag": ["a", "b"]}, {"tag": ["a", "c"]}],
+        " params": [{"Tag": "1", "tag": "2"}, {"Tag": "2", "tag": "2"}],
         "headers": [{"anthropic-beta": "a"}, {"anthropic-beta": "b"}],
     }
     return [httpx.Client(**{name.strip(): one}) for one in given[name]]
@@ -317,11 +318,12 @@ def within(inner: httpx.Client, query: dict[str, Any] | None = None) -> Any:
     return made
 
 
-WAYS = ["base_url", "params", "params ", "headers", "transport", "mount"]
-MORE = ["transport of a provider's client", "transport with a name", "number", "list"]
+VALUES: dict[str, Any] = {"number": (1, 2), "list": (["a"], ["b"]), "bytes": (b"a", b"b")}
+WAYS = ["base_url", "params", "params ", " params", "headers", "transport", "mount"]
+MORE = ["transport of a provider's client", "transport with a name"]
 
 
-@pytest.mark.parametrize("name", WAYS + MORE)
+@pytest.mark.parametrize("name", [*WAYS, *MORE, *VALUES])
 def test_a_client_counts_by_where_it_leads(caching: Caching, name: str) -> None:
     """DSPy and LiteLLM once more (two servers, one key), where no field of the model says which."""
     clients = two(name)

@@ -82,7 +82,7 @@ def _leads(client: Any, depth: int, said: Collection[str], witness: Witness) -> 
     for name in (*_ADDRESSES, *_ADDED):
         _watch(held.get(name), witness)
     for name in _ADDED:
-        added = _added(held.get(name)).items()
+        added = _added(held.get(name), folded=name.endswith("headers")).items()
         if left := {key: value for key, value in added if type(value) is not str or value not in said}:
             found[name] = left
     if not _HTTP.isdisjoint(map(_top, type(client).__mro__)):
@@ -124,22 +124,24 @@ def _top(cls: type) -> str:
     return str(cls.__module__).partition(".")[0]
 
 
-def _added(values: Any) -> dict[str, Any]:
-    """What a client adds to each request, less what only transports it. Headers may hold anything, so plain values only."""
+def _added(values: Any, *, folded: bool) -> dict[str, Any]:
+    """What a client adds to each request, less what only transports it. Headers may hold anything, so plain values only;
+    their names are `folded`."""
     if not hasattr(values, "items"):
         return {}
     found: dict[str, Any] = {}
     for name, value in values.items():
-        header = str(name).lower()
-        if header in _TRANSPORT_HEADERS or str(name).startswith("X-St"):
+        lower = str(name).lower()
+        if lower in _TRANSPORT_HEADERS or str(name).startswith("X-St"):
             continue
+        said = lower if folded else str(name)
         several = values.get_list(name) if hasattr(values, "multi_items") else ()  # an HTTP library's gives the first
         if len(several) > 1:
-            found[header] = list(several)
+            found[said] = list(several)
         elif isinstance(value, str):
-            found[header] = str(value)
-        elif value is not None and is_plain(value):
-            found[header] = value
+            found[said] = str(value)
+        elif type(value) is bytes or (value is not None and is_plain(value)):
+            found[said] = value
     return found
 
 

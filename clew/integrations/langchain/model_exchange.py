@@ -134,7 +134,7 @@ class ModelExchange:
 
     def known(self, gate: Gate) -> Key | None:
         """The key, where the very same was asked before."""
-        messages, model = self._content, self._model
+        messages, model, self._told = self._content, self._model, None
         if len(messages) >= _FEW or model.completes or (found := fields_of(messages)) is None:
             return None
         if (version := gate.version) != gate.secrets.version:

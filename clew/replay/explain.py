@@ -376,5 +376,5 @@ def _compared(other: Nearest, model: str) -> list[str]:
         lines += [f"    {line}" for line in one.lines]
     if other.places is not None:
         equal = "" if other.differs else "the request is equal, but its place differs: "
-        lines.append(f"  {equal}place: {other.places[1]} -> {other.places[0]}")
+        lines.append(f"  {equal}place: {other.places[1]} → {other.places[0]}")
     return lines

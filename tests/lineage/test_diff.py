@@ -496,6 +496,6 @@ def _foreign(name: str) -> Any:
 
 
 def _changes(pair: Any) -> Any:
-    from clew.lineage.difference.change import changes
+    from clew.lineage.difference.role import changes
 
     return changes(pair)

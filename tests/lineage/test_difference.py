@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clew.lineage.difference import wording
-from clew.lineage.difference.change import ABSENT, compared
+from clew.lineage.difference.change import ABSENT, Change, compared
 from clew.lineage.difference.fingerprint import fingerprint
 from clew.lineage.difference.minted import Renaming
 
@@ -42,6 +43,69 @@ def test_lines_are_empty_only_of_equal_texts(a: str, b: str) -> None:
 def test_values_are_compared_as_their_fingerprints_say(a: Any, b: Any) -> None:
     assert list(compared("answer", "x", a, a)) == []
     assert (list(compared("answer", "x", a, b)) == []) == (fingerprint(a) == fingerprint(b))
+
+
+@given(st.text(max_size=200) | PLAIN, st.text(max_size=200) | PLAIN, st.text(max_size=300))
+def test_two_values_never_read_alike_on_their_line(a: Any, b: Any, around: str) -> None:
+    pairs = [(a, b)]
+    if isinstance(a, str) and isinstance(b, str):
+        pairs += [(around + a, around + b), (a + around, b + around)]
+    for one, other in pairs:
+        for change in compared("request", "x", one, other):
+            told, says = change.told()
+            assert told != says
+            assert str(change) == f"{change.path}: {told} → {says}"
+            assert len(str(change).splitlines()) == 1
+            str(change).encode()  # no lone surrogates
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "told"),
+    [
+        ("hello", "goodbye", "“hello” → “goodbye”"),
+        ("Be kind.\nBe short.", "Be kind.\nBe long.", "“Be kind. Be short.” → “Be kind. Be long.”"),
+        ("a b", "a  b", "“a b” → “a  b”"),
+        ("a b", "a\xa0b", r"“a b” → “a\xa0b”"),
+        ("one\n", "one", r"“one\n” → “one”"),
+        ("caf\xe9", "cafe\u0301", r"“caf\xe9” → “cafe\u0301”"),
+        ("\x1b[31mred", "\ud800", r"“\x1b[31mred” → “\ud800”"),
+        ("1", 1, "“1” → 1"),
+        ([1], (1,), "[1] → (1,)"),
+        ({"b", "a"}, {"c", "b", "a"}, '["a", "b"] → ["a", "b", "c"]'),
+        (None, ABSENT, "null → nothing"),
+        ("w " * 300 + "old" + " z" * 300, "w " * 300 + "new" + " z" * 300,
+         "“…" + "w " * 8 + "old" + " z" * 8 + "…” → “…" + "w " * 8 + "new" + " z" * 8 + "…”"),
+        ("a" * 1000 + "b", "a" * 1000 + "c", "“…" + "a" * 80 + "b” → “…" + "a" * 80 + "c”"),
+        (b"a" * 400 + b"x", b"a" * 400 + b"y", None),
+    ],
+)  # fmt: skip
+def test_a_change_is_told_on_a_line_by_what_differs(a: Any, b: Any, told: str | None) -> None:
+    one, other = Change("answer", "", a, b).told()
+    assert one != other
+    assert max(len(one), len(other)) <= wording.ROOM + 2
+    assert told is None or str(Change("answer", "", a, b)) == told
+
+
+def test_a_number_with_more_digits_than_python_prints_is_told_in_hexadecimal() -> None:
+    told = str(Change("answer", "x", 16**5000, 16**5000 + 1))
+    assert told == f"x: …{'0' * 83} → …{'0' * 82}1"
+    assert str(Change("answer", "x", [16**5000], ABSENT)) == "x: list[…] → nothing"
+
+
+def test_not_a_number_is_what_it_is_and_an_item_more_shifts_no_other() -> None:
+    assert not list(compared("answer", "x", {"score": float("nan")}, {"score": float("nan")}))
+    zeros = [0] * 3000
+    assert [str(one) for one in compared("answer", "x", zeros, [*zeros[:7], 1, *zeros[7:]])] == ["x[7]: nothing → 1"]
+
+
+def test_a_line_that_begins_as_a_header_does_is_told() -> None:
+    assert wording.lines("-- a comment\nselect 1", "++ 2\nselect 1")[1:] == ["--- a comment", "+++ 2", " select 1"]
+    assert wording.lines("one\ntwo\n", "one\ntwo")[1:] == [r" 'one\n'", r"-'two\n'", "+'two'"]
+
+
+def test_a_sign_of_a_script_without_spaces_is_a_word() -> None:
+    pieces = wording.words("東京は日本の首都です", "東京は韓国の首都です")
+    assert pieces == [(" ", "東京は"), ("-", "日本"), ("+", "韓国"), (" ", "の首都です")]
 
 
 def test_types_that_python_takes_for_equal_are_told_apart() -> None:

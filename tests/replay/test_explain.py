@@ -86,7 +86,7 @@ def test_a_conversation_that_went_on_is_compared_to_what_was_asked_first(caching
         Counted().invoke(asked)
         Counted().invoke([*asked, AIMessage("It is a clew."), HumanMessage("and what is that?")])
         found = lines_of(last(tracer))["messages"]
-    assert found[0] == "the first 1 messages are equal; this one goes on"
+    assert found[0] == "the first message is equal; this one goes on"
     assert [line for line in found if line.startswith("+")][1:] == [
         "+[assistant]",
         "+It is a clew.",
@@ -112,7 +112,7 @@ def test_a_changed_parameter_is_told_with_both_values(caching: Caching) -> None:
     with caching() as tracer:
         Counted(temperature=0.0).invoke("hello")
         Counted(temperature=0.2).invoke("hello")
-        assert lines_of(last(tracer)) == {"model": ["temperature: 0.0 -> 0.2"]}
+        assert lines_of(last(tracer)) == {"model": ["temperature: 0.0 → 0.2"]}
         Counted().invoke("hello", stop=["END"])
         found = last(tracer)
     assert any("END" in line for line in lines_of(found)["stop"])
@@ -125,7 +125,7 @@ def test_a_changed_tool_of_a_model_is_named(caching: Caching) -> None:
     with caching() as tracer:
         Counted().invoke("hello", tools=[bound("Adds.")])
         Counted().invoke("hello", tools=[bound("Adds two.")])
-        assert lines_of(last(tracer)) == {"options": ["tools.calc.function.description: Adds. -> Adds two."]}
+        assert lines_of(last(tracer)) == {"options": ["tools.calc.function.description: “Adds.” → “Adds two.”"]}
 
 
 def test_what_no_span_records_is_told_as_a_digest_that_differs(caching: Caching) -> None:
@@ -149,7 +149,7 @@ def test_a_tools_arguments_are_compared(caching: Caching) -> None:
         calc.invoke({"x": 1, "why": "first"})
         calc.invoke({"x": 2, "why": "first"})
         found = last(tracer, "tool")
-    assert lines_of(found) == {"arguments": ["x: 1 -> 2"]}
+    assert lines_of(found) == {"arguments": ["x: 1 → 2"]}
     assert found.nearest is not None
     assert found.nearest.equal == ["tool"]
 
@@ -165,7 +165,7 @@ def test_a_functions_arguments_are_compared_and_its_code_by_its_digest(caching: 
     with caching() as tracer:
         made(1)("a text")
         made(1)("a text", weight=3)
-        assert lines_of(last(tracer, "chain")) == {"arguments": ["weight: 1 -> 3"]}
+        assert lines_of(last(tracer, "chain")) == {"arguments": ["weight: 1 → 3"]}
         made(2)("a text")
         found = last(tracer, "chain")
     assert lines_of(found) == {"tool": []}
@@ -176,7 +176,7 @@ def test_the_text_of_an_embedding_is_compared(caching: Caching) -> None:
         Letters().embed_query("the first text")
         Letters().embed_query("the second text")
         found = last(tracer, "embedding")
-    assert lines_of(found)["text"][-2:] == ["-the first text", "+the second text"]
+    assert lines_of(found)["text"] == ["“the first text” → “the second text”"]
 
 
 def test_the_nearest_is_the_one_with_most_equal_fields_and_of_several_the_newest(caching: Caching) -> None:
@@ -202,7 +202,7 @@ def test_a_sampled_call_says_that_its_place_differs(caching: Caching) -> None:
     assert (found.place.path, found.place.occurrence) == ("first/Counted", 1)
     text = str(found)
     assert (
-        "the request is equal, but its place differs: place: first/Counted, number 1 -> first/Counted, number 2" in text
+        "the request is equal, but its place differs: place: first/Counted, number 1 → first/Counted, number 2" in text
     )
     assert lines_of(found) == {}
 
@@ -333,7 +333,7 @@ def test_a_batch_tells_how_many_were_served_and_which_were_not(caching: Caching)
         assert "2 were answered from the cache" in found.reason
         assert len(found.keys) == 1
         key = explained(tracer, found.keys[0])
-    assert lines_of(key)["text"][-1] == "+three"
+    assert lines_of(key)["text"] == ["“two” → “three”"]
 
 
 def test_what_a_collected_process_asked_is_known_by_its_digests_alone(caching: Caching) -> None:
@@ -395,6 +395,21 @@ def test_long_lines_are_compared_sentence_by_sentence() -> None:
         "-This is the second one, which is changed.",
         "+This is the second one, which was changed.",
     ]
+
+
+def test_a_message_that_was_put_in_is_told_alone_and_a_line_break_at_an_end_is_told() -> None:
+    asked = [{"role": "user", "content": f"{number}"} for number in range(4)]
+    found = list(changes(asked, [*asked[:2], {"role": "tool", "content": "new"}, *asked[2:]]))
+    assert found[0] == "message 2 differs (2 before it are equal)"
+    assert [line for line in found[3:] if line[0] in "+-"] == ["+[tool]", "+new"]
+    longer = [{"role": "user", "content": "0\n"}, *asked[1:]]
+    assert [line for line in list(changes(asked, longer))[3:] if line[0] in "+-"] == ["+"]
+
+
+def test_what_only_one_has_and_what_is_of_another_type_is_told_apart() -> None:
+    one = {"top_k": None, "size": 1, "stops": ["a", "b", "c"]}
+    other = {"size": "1", "stops": ["a", "x", "b", "c"]}
+    assert list(changes(one, other)) == ["top_k: null → nothing", "size: 1 → “1”", "stops[1]: nothing → “x”"]
 
 
 @pytest.mark.parametrize(("one", "other"), [(0, False), (1, 1.0), ("", None), ([], {}), ({"a": 1}, {"a": True})])

@@ -212,7 +212,7 @@ def test_a_template_says_something_else_and_its_spans_tell_so(recording: Recordi
         patch = clew.Prompt("write", "Write a poem about {topic}")
         _, certificate, again = hybrid(run, patch, lambda: write(is_async=is_async))
         assert LIVE == {"llm": 1}
-        assert "messages[0].content: “Write a” → “Write a poem a”" in certificate.live[0].why
+        assert "messages[0].content: “Write about tea” → “Write a poem about tea”" in certificate.live[0].why
         assert certificate.patches == ["prompt 'write': 1 time"]
         rendered = spans(tracer, again.id, "prompt")[-1]
         assert rendered.used[0].value["messages"][0] == ["system", "Write a poem about {topic}"]

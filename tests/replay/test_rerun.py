@@ -102,7 +102,7 @@ def test_the_recorded_code_runs_whatever_was_edited(project: Path, tmp_path: Pat
     assert "LIVE" not in out
     assert [one for one in plan.differences if "helper.py" in one]
     assert len(plan.live) == 1
-    assert "“hello” → “goodbye”" in plan.live[0].why
+    assert "“hello you” → “goodbye you”" in plan.live[0].why
     assert plan.served == {"llm": 1}
 
     changed, out = again("answer", tmp_path, mode="hybrid", patch=clew.Code(str(project)), prices={"model": (1, 2)})
@@ -129,7 +129,7 @@ def test_the_program_of_the_command_line(project: Path, tmp_path: Path) -> None:
     done = clew_("replay", "answer", "--code", str(project))
     assert done.returncode == 1
     assert "ReplayMiss" in done.stdout
-    assert "messages[0].content: “hello” → “”" in done.stdout
+    assert "messages[0].content: “hello you” → “you”" in done.stdout
     done = clew_("doctor", "replay", "answer")
     assert (done.returncode, done.stdout.splitlines()[0].split(" ", 2)[2]) == (0, "asks the same each time")
     assert clew_("replay", "nothing").returncode == 1

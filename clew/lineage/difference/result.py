@@ -6,9 +6,10 @@ import dataclasses
 from typing import Any
 
 from clew.lineage.difference.alignment import Pair
-from clew.lineage.difference.change import Change, changes, roles
+from clew.lineage.difference.change import Change
 from clew.lineage.difference.divergence import STATES
 from clew.lineage.difference.facet import Facet
+from clew.lineage.difference.role import changes, roles
 from clew.lineage.difference.step import Step
 from clew.lineage.view import RunView
 
@@ -45,9 +46,7 @@ class Difference:
         return self.answer.equal is not False and all(pair.state == "equal" for pair in self.pairs())
 
     def __str__(self) -> str:
-        from clew.lineage.difference.telling import text  # rich is for who reads
-
-        return text(self)
+        return self.text()
 
     def pairs(self) -> list[Pair]:
         """All pairs, each before those in it."""
@@ -107,15 +106,9 @@ class Difference:
 
     def text(self, *, everything: bool = False) -> str:
         """The difference as plain text, 120 columns wide."""
-        from io import StringIO
+        from clew.lineage.difference.telling import text  # rich is for who reads
 
-        from rich.console import Console
-
-        from clew.lineage.difference.telling import told
-
-        out = StringIO()
-        Console(file=out, width=120, color_system=None).print(told(self, everything=everything))
-        return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+        return text(self, everything=everything)
 
 
 def tokens(steps: list[Step]) -> list[int] | None:

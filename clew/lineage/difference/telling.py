@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from clew.lineage.difference import wording
 from clew.lineage.difference.alignment import Pair
-from clew.lineage.difference.change import ABSENT, Change, changes, roles, shown
+from clew.lineage.difference.change import ABSENT, Change, quoted, said
 from clew.lineage.difference.facet import Facet
 from clew.lineage.difference.result import Difference, tokens
+from clew.lineage.difference.role import changes, roles
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 SHOWN = 8
 LINES = 40  # of one text's difference
-_CHARS = 160
 _SIGN = {
     "equal": ("=", "dim"),
     "within": ("·", ""),
@@ -189,7 +189,7 @@ class _Telling:
         if isinstance(a, str) and isinstance(b, str):
             if not wording.is_long(a, b):
                 for sign, text in wording.words(a, b):
-                    line.append({" ": "{}", "-": "[-{}-]", "+": "{{+{}+}}"}[sign].format(text), style=_COLOUR[sign])
+                    line.append(wording.MARKS[sign].format(text), style=_COLOUR[sign])
                 return line
             found = wording.lines(a, b)
             limit = len(found) if self.content else LINES
@@ -198,18 +198,11 @@ class _Telling:
             if len(found) > limit:
                 line.append(f"\n… {len(found) - limit} more lines (--content)", style="dim")
             return line
-        if a is not ABSENT:
-            line.append(f"[-{self._value(a)}-]", style="red")
-        if b is not ABSENT:
-            line.append(f"{{+{self._value(b)}+}}", style="green")
+        told = (quoted(a, said(a)), quoted(b, said(b))) if self.content else change.told()
+        for sign, value, text in (("-", a, told[0]), ("+", b, told[1])):
+            if value is not ABSENT:
+                line.append(wording.MARKS[sign].format(text), style=_COLOUR[sign])
         return line
-
-    def _value(self, value: Any) -> str:
-        import json
-
-        plain = shown(value)
-        text = plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False, default=str)
-        return text if self.content or len(text) <= _CHARS else text[: _CHARS - 1] + "…"
 
 
 def _tree(title: str) -> Tree:
@@ -242,7 +235,7 @@ def _file(change: Change) -> Text:
     from rich.text import Text
 
     if change.path.startswith("git."):
-        return Text(f"{change.path}: {change.a} → {change.b}")
+        return Text(str(change))
     if change.a is ABSENT:
         return Text(f"+ {change.path}", style="green")
     if change.b is ABSENT:

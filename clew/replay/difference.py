@@ -28,6 +28,7 @@ MODEL_FIELDS = (
 )  # of which a span records one thing: the model's slot
 _SHORT_CHARS = 100  # a text up to this stands on one line with the one that it was
 _MOST_LINES = 400
+_REQUEST = "gen_ai.request."
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,10 +100,7 @@ def content(span: SpanView, field: str, digests: dict[str, bytes]) -> Any:
 
 def _model(span: SpanView, used: list[SlotView]) -> dict[str, Any]:
     """The model, its parameters and its tools."""
-    found: dict[str, Any] = {}
-    for name, value in span.attributes.items():
-        if name.startswith("gen_ai.request.") and name != "gen_ai.request.model":
-            found[name.removeprefix("gen_ai.request.")] = value
+    found = parameters(span.attributes)
     for slot in used:
         if slot.role == "model":
             told = slot.value
@@ -110,7 +108,15 @@ def _model(span: SpanView, used: list[SlotView]) -> dict[str, Any]:
             found.pop("parameters", None)
         elif slot.role == "tools":
             found.setdefault("tools", {})[slot.name or slot.digest] = slot.value
+    if "tools" in found:
+        found["order of tools"] = ", ".join(found["tools"])
     return found
+
+
+def parameters(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Those of a model's call, of what its span says; whether it was streamed is no difference."""
+    given = {name.removeprefix(_REQUEST): value for name, value in attributes.items() if name.startswith(_REQUEST)}
+    return {name: value for name, value in given.items() if name not in ("model", "stream")}
 
 
 def _text(used: list[SlotView], digest: bytes) -> Any:

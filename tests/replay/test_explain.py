@@ -128,6 +128,16 @@ def test_a_changed_tool_of_a_model_is_named(caching: Caching) -> None:
         assert lines_of(last(tracer)) == {"options": ["tools.calc.function.description: “Adds.” → “Adds two.”"]}
 
 
+def test_tools_in_another_order_are_a_difference_and_a_stream_is_none(caching: Caching) -> None:
+    def bound(*names: str) -> list[Any]:
+        return [{"type": "function", "function": {"name": name, "description": "Adds."}} for name in names]
+
+    with caching() as tracer:
+        Counted().invoke("hello", tools=bound("a", "b"))
+        list(Counted().stream("hello", tools=bound("b", "a")))
+        assert lines_of(last(tracer)) == {"options": ["order of tools: “a, b” → “b, a”"]}
+
+
 def test_what_no_span_records_is_told_as_a_digest_that_differs(caching: Caching) -> None:
     with caching() as tracer:
         Counted(says="one").invoke("hello")

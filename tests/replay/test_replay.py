@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,42 @@ def test_what_follows_a_miss_is_refused_although_the_program_goes_on(recorded: R
                     continue
     assert LIVE["llm"] == 1
     assert again.certificate.error is not None
+
+
+def test_a_miss_tells_each_thing_that_was_asked_otherwise(recorded: Recorded) -> None:
+    talk = [HumanMessage(f"message {number}") for number in range(6)]
+    calls = {
+        'messages: messages[1]: nothing → {"content": "new", "role": "user"}': (
+            Counted(temperature=0.0),
+            [talk[0], HumanMessage("new"), *talk[1:]],
+            ["a", "b"],
+        ),
+        'messages: messages[3]: {"content": "message 3", "role": "user"} → nothing; messages[4]': (
+            Counted(temperature=0.0),
+            talk[:3],
+            ["a", "b"],
+        ),
+        "model: parameters.temperature: 0.0 → 0.1": (Counted(temperature=0.1), talk, ["a", "b"]),
+        "options: order of tools: “a, b” → “b, a”": (Counted(temperature=0.0), talk, ["b", "a"]),
+        'options: tools.a: {"function": {"name": "a"}, "type": "function"} → nothing; order': (
+            Counted(temperature=0.0),
+            talk,
+            ["b"],
+        ),
+    }
+
+    def call(model: Counted, messages: list[Any], names: list[str]) -> None:
+        model.invoke(messages, tools=[{"type": "function", "function": {"name": name}} for name in names])
+
+    with recorded():
+        with clew.run("answer") as run:
+            call(Counted(temperature=0.0), talk, ["a", "b"])
+        for told, given in calls.items():
+            with pytest.raises(ReplayMiss, match=re.escape(f"differs from the recorded call in {told}")):  # noqa: SIM117
+                with clew.replay(run):
+                    call(*given)
+        with pytest.raises(ReplayMiss, match=r"; and 3 more$"), clew.replay(run):
+            call(Counted(temperature=0.0), [HumanMessage(one.text.upper()) for one in talk], ["a", "b"])
 
 
 def test_samples_stay_apart_and_more_of_them_are_a_miss(recorded: Recorded) -> None:

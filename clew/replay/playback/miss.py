@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from clew.lineage import index
 from clew.lineage.difference.change import ABSENT, compared
 from clew.lineage.difference.minted import Renaming
-from clew.replay.difference import MODEL_FIELDS
+from clew.replay.difference import MODEL_FIELDS, parameters
 from clew.replay.recording.request import Request
 from clew.store import catalog, record
 from clew.store.errors import ClewError
-from clew.store.record import Answer, RecordType, Slot, SpanStart
+from clew.store.record import Answer, RecordType, SpanStart
 from clew.store.store import Store
 from clew.tracer.boundary import Call
 from clew.tracer.init import Tracer
@@ -38,37 +38,40 @@ def told_miss(tracer: Tracer, store: Store, call: Call, request: Request, near: 
 def _differences(tracer: Tracer, store: Store, call: Call, near: Answer, *, unlike: set[str]) -> list[str]:
     assert call.span is not None
     index.index_store(tracer.folder, only=tracer.log)
-    before = _values(store, _used(store, near))
-    after = _values(store, call.span.slots) if before else {}
+    recorded, asked = _start(store, near.trace_id, near.span_id), _start(store, call.span.trace_id, call.span.span_id)
+    if recorded is None or asked is None:
+        return []
+    before, after = _values(store, recorded), _values(store, asked)
     found: list[str] = []
     for role in dict.fromkeys((*before, *after)):
-        if role == "model" and unlike.isdisjoint(MODEL_FIELDS):
+        if role in ("model", "parameters") and unlike.isdisjoint(MODEL_FIELDS):
             continue  # how it is called where it runs, such as in another main file
         found += map(str, compared("request", role, before.get(role, ABSENT), after.get(role, ABSENT)))
     return found
 
 
-def _used(store: Store, entry: Answer) -> list[Slot]:
+def _start(store: Store, trace_id: bytes, span_id: bytes) -> SpanStart | None:
+    """The record of what a span was asked; None of one that was collected."""
     span = catalog.span.c
-    query = sa.select(span.segment, span.start_offset).where(
-        span.span_id == entry.span_id, span.trace_id == entry.trace_id
-    )
+    query = sa.select(span.segment, span.start_offset).where(span.span_id == span_id, span.trace_id == trace_id)
     with store.read() as connection:
         place = connection.execute(query).first()
         if place is None:
-            return []
+            return None
         payload = store.record(place[0], place[1], RecordType.SPAN_START, connection)
     found = record.decode(RecordType.SPAN_START, payload)
-    return found.used if isinstance(found, SpanStart) else []
+    return found if isinstance(found, SpanStart) else None
 
 
-def _values(store: Store, slots: list[Slot]) -> dict[str, Any]:
+def _values(store: Store, asked: SpanStart) -> dict[str, Any]:
     """What was used, by role; of several tools each by its name, as they may stand in another order."""
-    found: dict[str, Any] = {}
-    for slot in slots:
+    found: dict[str, Any] = {"parameters": parameters(asked.attributes)}
+    for slot in asked.used:
         value = store.value(slot.domain, slot.digest)
         place = f"tools.{slot.name}" if slot.role == "tools" and slot.name else slot.role
         if place in found:
             place = f"{place} {len(found)}"
         found[place] = Renaming().value(value) if slot.role == "messages" else value
+    if tools := [slot.name or "" for slot in asked.used if slot.role == "tools"]:
+        found["order of tools"] = ", ".join(tools)
     return found

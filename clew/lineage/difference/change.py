@@ -39,7 +39,8 @@ class Change:
     def __str__(self) -> str:
         """On one line, shortened to where the two differ: `messages[2].content: “hello” → “goodbye”`."""
         a, b = self.told()
-        return f"{self.path}: {a} → {b}" if self.path else f"{a} → {b}"
+        path = wording.on_a_line(self.path)
+        return f"{path}: {a} → {b}" if path else f"{a} → {b}"
 
     def told(self) -> tuple[str, str]:
         """Both values on a line each, texts quoted, shortened to where they differ; they never read alike."""

@@ -190,6 +190,32 @@ def test_a_sampled_call_that_is_made_again_in_a_run_has_an_answer_of_its_own(cac
     assert LIVE == {"llm": 3}
 
 
+def test_samples_of_graphs_in_one_run_stay_apart(caching: Caching) -> None:
+    """Each graph is a run of its own; their samples are those of the run around them."""
+
+    class State(TypedDict):
+        text: str
+
+    def ask(state: State) -> dict[str, str]:
+        return {"text": Counted(temperature=1.0).invoke("say").text}
+
+    graph = StateGraph(State)
+    graph.add_node("ask", ask)
+    graph.add_edge(START, "ask")
+    graph.add_edge("ask", END)
+    agent = graph.compile()
+
+    def three() -> list[str]:
+        with clew.run("answer"):
+            return [agent.invoke({"text": ""})["text"] for _ in range(3)]
+
+    with caching(True):
+        first = three()
+        assert len(set(first)) == 3
+        assert three() == first
+    assert LIVE["llm"] == 3
+
+
 # -- what is not used again
 
 
@@ -389,32 +415,3 @@ def test_why_goes_through_a_hit_to_what_the_performed_call_used(caching: Caching
             assert spans(tracer, "tool")[-1].attributes["clew.cache.hit"] is hit
             assert used(clew.why(run)) == ["h0"]
     assert LIVE == {"llm": 1}
-
-
-# -- embeddings
-
-
-def test_samples_of_graphs_in_one_run_stay_apart(caching: Caching) -> None:
-    """Each graph is a run of its own; their samples are those of the run around them."""
-
-    class State(TypedDict):
-        text: str
-
-    def ask(state: State) -> dict[str, str]:
-        return {"text": Counted(temperature=1.0).invoke("say").text}
-
-    graph = StateGraph(State)
-    graph.add_node("ask", ask)
-    graph.add_edge(START, "ask")
-    graph.add_edge("ask", END)
-    agent = graph.compile()
-
-    def three() -> list[str]:
-        with clew.run("answer"):
-            return [agent.invoke({"text": ""})["text"] for _ in range(3)]
-
-    with caching(True):
-        first = three()
-        assert len(set(first)) == 3
-        assert three() == first
-    assert LIVE["llm"] == 3

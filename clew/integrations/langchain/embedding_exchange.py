@@ -30,6 +30,7 @@ class _Model(NamedTuple):
 
 
 def _model(embeddings: Any, witness: Witness) -> _Model:
+    witness.add_instance(embeddings)
     fields = fields_of(embeddings)
     services = [name for name, value in fields.items() if is_service(value)]
     hidden = [name for name, value in fields.items() if is_hidden(value)]

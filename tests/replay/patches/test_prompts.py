@@ -29,9 +29,6 @@ from clew.tracer.init import Tracer
 from tests.replay.conftest import LIVE, Counted
 from tests.replay.patches.bed import Recording, hybrid, recorded, seen
 
-# -- the planner agent, whose prompts are literal system messages
-
-
 STATE = {"question": "Q"}
 WAYS: dict[str, Callable[[Any], str]] = {
     "invoked": lambda graph: graph.invoke(STATE)["answer"],
@@ -104,9 +101,6 @@ def test_an_unknown_prompt_is_an_error_that_lists_what_there_is(planner: ModuleT
             clew.replay(run, patch=clew.Prompt("conclude", "x")).__enter__()
         with pytest.raises(ValueError, match="is a system message"):
             clew.replay(run, patch=clew.Prompt("plan", [("user", "x")])).__enter__()
-
-
-# -- templates
 
 
 def test_a_plan_with_a_patch_names_what_would_go_live(planner: ModuleType, recording: Recording) -> None:

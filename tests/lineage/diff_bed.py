@@ -157,3 +157,18 @@ def states(pairs: list[Pair]) -> dict[str, int]:
     for pair in pairs:
         found[pair.state] = found.get(pair.state, 0) + 1
     return found
+
+
+def foreign(name: str) -> Any:
+    """A span of another library."""
+    from opentelemetry import trace
+
+    told = {"gen_ai.operation.name": "chat"}
+    return trace.get_tracer("other").start_as_current_span(name, attributes=told)
+
+
+def changes_of(pair: Pair) -> Any:
+    """What is another in the one than in the other."""
+    from clew.lineage.difference.role import changes
+
+    return changes(pair)

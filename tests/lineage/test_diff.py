@@ -22,7 +22,9 @@ from tests.lineage.diff_bed import (
     PROMPT,
     assistant,
     buyer,
+    changes_of,
     echo,
+    foreign,
     newest,
     of_kind,
     parted,
@@ -118,7 +120,7 @@ def test_an_answer_to_another_call_is_a_difference_though_only_ids_tell(store: P
         return newest(store)
 
     found = clew.diff(asked("call_one_1", "call_two_2"), asked("call_two_2", "call_one_1"), store=store)
-    (change, other) = found.divergences[0].step and _changes(found.divergences[0])
+    (change, other) = found.divergences[0].step and changes_of(found.divergences[0])
     assert [change.path, other.path] == ["messages[1].tool_call_id", "messages[2].tool_call_id"]
     assert [str(change.a), str(change.b)] == ["#0", "#1"]
 
@@ -161,7 +163,7 @@ def test_a_changed_prompt_in_one_branch_parts_there_and_nowhere_else(store: Path
     found = clew.diff(run(store, team()), run(store, team({2: f"{PROMPT} Doubt it."})), store=store)
     assert parted(found) == [("asked otherwise", "llm", "Team/research[2]/Fake")]
     (where,) = found.divergences
-    assert [(change.side, change.path) for change in _changes(where)] == [
+    assert [(change.side, change.path) for change in changes_of(where)] == [
         ("request", "messages[0].content"),
         ("answer", "message.content"),
     ]
@@ -231,14 +233,14 @@ def test_branches_that_differ_each_for_itself_part_each_for_itself(store: Path) 
 def test_another_document_parts_at_the_retriever(store: Path) -> None:
     found = clew.diff(run(store, team()), run(store, team(documents={3: prose("new")})), store=store)
     assert parted(found) == [("answered otherwise", "retriever", "Team/research[3]/Given")]
-    assert [change.path for change in _changes(found.divergences[0])] == ["documents.text"]
+    assert [change.path for change in changes_of(found.divergences[0])] == ["documents.text"]
 
 
 def test_a_document_more_does_not_shift_the_others(store: Path) -> None:
     few, many = documents(rows(3)), documents(rows(5))
     found = clew.diff(run(store, agent(Given(found=few))), run(store, agent(Given(found=[many[4], *few]))), store=store)
     (where,) = found.divergences
-    (change,) = _changes(where)
+    (change,) = changes_of(where)
     assert change.path == "documents[0]"
     assert change.b["text"] == many[4].page_content
 
@@ -257,7 +259,7 @@ def test_uuids_that_an_index_gave_its_documents_are_no_difference(store: Path) -
 def test_another_question_parts_at_the_run_itself(store: Path) -> None:
     found = clew.diff(run(store, team()), run(store, team(), {"question": "Who pays?"}), store=store)
     assert parted(found) == [("asked otherwise", "workflow", "Team")]
-    assert next(change.path for change in _changes(found.divergences[0])) == "question"
+    assert next(change.path for change in changes_of(found.divergences[0])) == "question"
 
 
 def test_another_model_and_other_parameters_are_named(store: Path) -> None:
@@ -271,7 +273,7 @@ def test_another_model_and_other_parameters_are_named(store: Path) -> None:
     first, second = (run(store, team(model=Warm(reply=echo, temperature=heat))) for heat in (0.0, 0.7))
     found = clew.diff(first, second, store=store)
     assert parted(found)[0] == ("asked otherwise", "llm", "Team/plan/Warm")
-    changed = _changes(found.divergences[0])
+    changed = changes_of(found.divergences[0])
     assert [(change.path, change.a, change.b) for change in changed] == [("model.parameters.temperature", 0.0, 0.7)]
 
 
@@ -356,7 +358,7 @@ def test_an_error_and_its_message_are_what_differs(store: Path) -> None:
         team(model=Fake(reply=failing)).invoke({"question": "Who decides?"}, {"max_concurrency": 1})
     found = clew.diff(good, newest(store), store=store)
     assert parted(found)[0] == ("answered otherwise", "llm", "Team/research[3]/Fake")
-    changed = {change.path: (str(change.a), str(change.b)) for change in _changes(found.divergences[0])}
+    changed = {change.path: (str(change.a), str(change.b)) for change in changes_of(found.divergences[0])}
     assert changed["status"] == ("ok", "error")
     assert changed["exception.message"] == ("absent", "no such page")
     assert any(pair.state == "removed" and pair.follows is not None for pair in found.pairs())
@@ -443,7 +445,7 @@ def test_without_content_runs_are_compared_by_digest(clean_tracing: None, tmp_pa
 
 def test_a_span_of_another_library_is_compared_by_what_it_says(store: Path) -> None:
     def once(prompt: str, said: str) -> str:
-        with clew.run("one"), _foreign("chat") as span:
+        with clew.run("one"), foreign("chat") as span:
             span.set_attribute("gen_ai.request.model", "m")
             span.set_attribute("gen_ai.input.messages", prompt)
             span.set_attribute("gen_ai.output.messages", said)
@@ -485,17 +487,4 @@ def test_a_tool_with_another_definition_is_named(store: Path) -> None:
     first, second = (run(store, assistant(Fake(reply=buyer(["pen"])), [tool]), ASKED) for tool in (price, other))
     found = clew.diff(first, second, store=store)
     assert parted(found)[0] == ("asked otherwise", "llm", "Assistant/think/Fake")
-    assert [change.path for change in _changes(found.divergences[0])] == ["tools.function.description"]
-
-
-def _foreign(name: str) -> Any:
-    from opentelemetry import trace
-
-    told = {"gen_ai.operation.name": "chat"}
-    return trace.get_tracer("other").start_as_current_span(name, attributes=told)
-
-
-def _changes(pair: Any) -> Any:
-    from clew.lineage.difference.role import changes
-
-    return changes(pair)
+    assert [change.path for change in changes_of(found.divergences[0])] == ["tools.function.description"]

@@ -20,6 +20,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 import clew
 from clew.lineage import index
+from clew.replay.code import witness
 from clew.tracer.init import Tracer
 
 BENCH = Path(os.environ.get("CLEW_BENCH", Path(__file__).parents[3] / "shared" / "bench"))
@@ -103,6 +104,15 @@ def caching(clean_tracing: None, tmp_path: Path) -> Caching:
 def recorded(clean_tracing: None, tmp_path: Path) -> Recorded:
     """`with recorded() as tracer`: an instrumented process that records, always in the same store."""
     return functools.partial(instrumented, tmp_path / "store", record=True)
+
+
+@pytest.fixture(params=["versions", "addresses", "identities"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also as it is where Python has no versions of classes, and keeps its tuples otherwise."""
+    if request.param != "versions":
+        monkeypatch.setattr(witness, "version_of", lambda cls: None)
+    if request.param == "identities":
+        monkeypatch.setattr(witness, "addresses", witness._counted)
 
 
 def program(name: str) -> ModuleType:

@@ -10,50 +10,14 @@ from typing import Any, TypedDict
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.documents import Document
-from langchain_core.embeddings import Embeddings
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
-from langchain_core.retrievers import BaseRetriever
-from langchain_core.tools import BaseTool, tool
-from langchain_core.vectorstores import InMemoryVectorStore
+from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 
 import clew
-from clew.lineage.view import SpanView
-from clew.tracer.init import Tracer
-from tests.lineage.lineage_bed import BagOfWords, Given, documents, rows, used
+from tests.lineage.lineage_bed import Given, documents, rows, used
+from tests.replay.cache_bed import counting, invoked, other_ways, spans, streamed, ways
 from tests.replay.conftest import LIVE, Caching, Counted, live
-
-
-def invoked(model: Any, asked: Any, **more: Any) -> str:
-    return str(model.invoke(asked, **more).text)
-
-
-def awaited(model: Any, asked: Any, **more: Any) -> str:
-    return str(asyncio.run(model.ainvoke(asked, **more)).text)
-
-
-def streamed(model: Any, asked: Any, **more: Any) -> str:
-    return "".join(chunk.text for chunk in model.stream(asked, **more)).strip()
-
-
-def streamed_async(model: Any, asked: Any, **more: Any) -> str:
-    async def whole() -> str:
-        return "".join([chunk.text async for chunk in model.astream(asked, **more)])
-
-    return asyncio.run(whole()).strip()
-
-
-WAYS = [invoked, awaited, streamed, streamed_async]
-ways = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-other_ways = pytest.mark.parametrize("other", WAYS, ids=lambda way: way.__name__)
-
-
-def spans(tracer: Tracer, kind: str = "llm") -> list[SpanView]:
-    clew.flush()
-    with clew.open(tracer.folder.path) as reader:
-        return [span for span in reader.spans() if span.kind == kind]
-
 
 # -- what is served
 
@@ -226,6 +190,32 @@ def test_a_sampled_call_that_is_made_again_in_a_run_has_an_answer_of_its_own(cac
     assert LIVE == {"llm": 3}
 
 
+def test_samples_of_graphs_in_one_run_stay_apart(caching: Caching) -> None:
+    """Each graph is a run of its own; their samples are those of the run around them."""
+
+    class State(TypedDict):
+        text: str
+
+    def ask(state: State) -> dict[str, str]:
+        return {"text": Counted(temperature=1.0).invoke("say").text}
+
+    graph = StateGraph(State)
+    graph.add_node("ask", ask)
+    graph.add_edge(START, "ask")
+    graph.add_edge("ask", END)
+    agent = graph.compile()
+
+    def three() -> list[str]:
+        with clew.run("answer"):
+            return [agent.invoke({"text": ""})["text"] for _ in range(3)]
+
+    with caching(True):
+        first = three()
+        assert len(set(first)) == 3
+        assert three() == first
+    assert LIVE["llm"] == 3
+
+
 # -- what is not used again
 
 
@@ -281,151 +271,6 @@ def test_what_has_no_canonical_form_goes_by_the_cache_and_says_why(caching: Cach
         reasons = [span.attributes.get("clew.cache.bypass", "") for span in spans(tracer)]
     assert any("iterator" in reason for reason in reasons)
     assert LIVE["llm"] >= 3
-
-
-# -- tools
-
-
-def counting(name: str, effect: Any = None, **more: Any) -> BaseTool:
-    @tool(name)
-    def count(x: int) -> str:
-        """Count."""
-        return f"{live(name)} for {x}"
-
-    return clew.effect(effect, **more)(count) if effect else count
-
-
-def test_a_tool_that_says_nothing_is_called_each_time(caching: Caching, caplog: pytest.LogCaptureFixture) -> None:
-    with caching() as tracer, caplog.at_level("INFO", "clew"):
-        search = counting("search")
-        assert [search.invoke({"x": 1}) for _ in range(3)] == ["1 for 1", "2 for 1", "3 for 1"]
-        assert "clew.effect" in spans(tracer, "tool")[0].attributes["clew.cache.bypass"]
-    assert sum("search" in record.getMessage() for record in caplog.records) == 1
-
-
-def test_a_pure_tool_is_called_once_for_its_arguments(caching: Caching) -> None:
-    with caching():
-        search = counting("search", "pure")
-        asked = [search.invoke({"x": x}) for x in (1, 1, 2, 1)]
-    assert asked == ["1 for 1", "1 for 1", "2 for 2", "1 for 1"]
-
-
-def test_what_was_read_is_good_for_its_time(caching: Caching, monkeypatch: pytest.MonkeyPatch) -> None:
-    from clew.replay import cache
-
-    now = [1_800_000_000_000_000_000]
-    monkeypatch.setattr(cache.time, "time_ns", lambda: now[0])
-    with caching():
-        weather = counting("weather", "read", ttl="10m")
-        assert weather.invoke({"x": 1}) == "1 for 1"
-        now[0] += 599 * 10**9
-        assert weather.invoke({"x": 1}) == "1 for 1"
-        now[0] += 2 * 10**9
-        assert weather.invoke({"x": 1}) == "2 for 1"
-        assert weather.invoke({"x": 1}) == "2 for 1"
-
-
-def test_a_write_is_done_once_for_each_idempotency_key(caching: Caching) -> None:
-    with caching():
-        pay = counting("pay", "write", idempotency_key=lambda arguments: arguments["x"] % 2)
-        assert [pay.invoke({"x": x}) for x in (1, 3, 2)] == ["1 for 1", "1 for 1", "2 for 2"]
-
-
-def test_a_tool_that_never_is_used_again(caching: Caching) -> None:
-    with caching():
-        roll = counting("roll", "never")
-        assert [roll.invoke({"x": 1}) for _ in range(2)] == ["1 for 1", "2 for 1"]
-
-
-def test_a_tool_call_of_a_model_gets_its_answer_under_its_own_id(caching: Caching) -> None:
-    with caching():
-        search = counting("search", "pure")
-        answers = [
-            search.invoke({"type": "tool_call", "name": "search", "args": {"x": 1}, "id": name}) for name in ("a", "b")
-        ]
-    assert [(one.content, one.tool_call_id) for one in answers] == [("1 for 1", "a"), ("1 for 1", "b")]
-
-
-def test_two_tools_of_one_name_are_two(caching: Caching) -> None:
-    with caching(clew.Cache(tools={"same": "pure"})):
-
-        @tool("same")
-        def one(x: int) -> int:
-            """Do it."""
-            return x + 1
-
-        @tool("same")
-        def other(x: int) -> int:
-            """Do it."""
-            return x + 2
-
-        assert [one.invoke({"x": 1}), other.invoke({"x": 1}), one.invoke({"x": 1})] == [2, 3, 2]
-
-
-@pytest.mark.parametrize("value", [(1, 2), {1: "a"}, {"a": (1, [2])}, b"x", 2**70, float("inf"), None, True, {1, 2}])
-def test_what_a_tool_returned_comes_back_in_its_type(caching: Caching, value: Any) -> None:
-    @clew.effect("pure")
-    def give(x: int) -> Any:
-        """Give."""
-        live("give")
-        return value
-
-    with caching():
-        given = [tool(give).invoke({"x": 1}) for _ in range(2)]
-    assert given == [value, value]
-    assert type(given[1]) is type(value)
-    assert LIVE == {"give": 1}
-
-
-def test_an_object_that_cannot_be_kept_is_made_each_time(caching: Caching) -> None:
-    class Handle:
-        pass
-
-    @clew.effect("pure")
-    def give(x: int) -> Any:
-        """Give."""
-        live("give")
-        return Handle()
-
-    with caching() as tracer:
-        given = [tool(give).invoke({"x": 1}) for _ in range(2)]
-        assert "Handle" in spans(tracer, "tool")[0].attributes["clew.cache.refused"]
-    assert given[0] is not given[1]
-    assert LIVE == {"give": 2}
-
-
-# -- retrievers
-
-
-class Shelf(BaseRetriever):
-    edition: int = 0
-
-    def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
-        live("retriever")
-        return [Document(f"{query} in edition {self.edition}", id="d", metadata={"n": (1, 2)})]
-
-
-def test_a_retriever_is_asked_once_for_a_query(caching: Caching) -> None:
-    with caching(clew.Cache(retriever=True)):
-        first = Shelf().invoke("x")
-        again = Shelf().invoke("x")
-        assert Shelf(edition=1).invoke("x") != first
-        assert Shelf().invoke("y") != first
-    assert again == first
-    assert again[0].metadata == {"n": (1, 2)}
-    assert LIVE == {"retriever": 3}
-
-
-def test_a_vector_store_that_changed_is_asked_again(caching: Caching) -> None:
-    with caching(clew.Cache(retriever=True, embedding=False)) as tracer:
-        store = InMemoryVectorStore(BagOfWords())
-        store.add_documents([Document("one", id="1")])
-        retriever = store.as_retriever(search_kwargs={"k": 5})
-        assert [len(retriever.invoke("one")) for _ in range(2)] == [1, 1]
-        store.add_documents([Document("two", id="2")])
-        assert len(retriever.invoke("one")) == 2
-        hits = [span.attributes["clew.cache.hit"] for span in spans(tracer, "retriever")]
-    assert hits == [False, True, False]
 
 
 # -- where it is on
@@ -570,91 +415,3 @@ def test_why_goes_through_a_hit_to_what_the_performed_call_used(caching: Caching
             assert spans(tracer, "tool")[-1].attributes["clew.cache.hit"] is hit
             assert used(clew.why(run)) == ["h0"]
     assert LIVE == {"llm": 1}
-
-
-# -- embeddings
-
-
-class Vectors(Embeddings):
-    """Counts each text that it really embeds."""
-
-    def __init__(self, scale: float = 1.0) -> None:
-        self.scale = scale
-
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        live("call")
-        return [[len(text) * self.scale, float(live(text))] for text in texts]
-
-    def embed_query(self, text: str) -> list[float]:
-        return self.embed_documents([text])[0]
-
-    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        return self.embed_documents(texts)
-
-
-@pytest.mark.parametrize("is_async", [False, True])
-def test_a_batch_computes_only_its_new_texts(caching: Caching, is_async: bool) -> None:
-    def embed(texts: list[str]) -> list[list[float]]:
-        return asyncio.run(Vectors().aembed_documents(texts)) if is_async else Vectors().embed_documents(texts)
-
-    texts = [f"text {number}" for number in range(100)]
-    with caching() as tracer:
-        first = embed(texts[:97])
-        again = embed([*texts[3:], "text 5", *texts[:3]])
-        assert embed(texts)[:97] == first
-        hits = [span.attributes["clew.cache.hits"] for span in spans(tracer, "embedding")]
-    assert again[:94] == first[3:]
-    assert again[97] == first[5]
-    assert again[98:] == first[:3]
-    assert hits == [0, 98, 100]
-    assert {"call": 2, **dict.fromkeys(texts, 1)} == LIVE
-
-
-def test_a_query_and_a_document_are_asked_differently(caching: Caching) -> None:
-    with caching():
-        assert Vectors().embed_query("x") == Vectors().embed_query("x")
-        Vectors().embed_documents(["x"])
-        Vectors(scale=2.0).embed_query("x")
-        assert Vectors().embed_documents(texts=["x", "y", "x"]) == [[1.0, 2.0], [1.0, 1.0], [1.0, 2.0]]
-    assert LIVE["call"] == 4
-
-
-def test_texts_that_run_together_are_different_batches(caching: Caching) -> None:
-    """LlamaIndex (run-llama#23002): ['ab', 'c'] was answered with what ['a', 'bc'] was."""
-    with caching():
-        assert [vector[0] for vector in Vectors().embed_documents(["ab", "c"])] == [2, 1]
-        assert [vector[0] for vector in Vectors().embed_documents(["a", "bc"])] == [1, 2]
-
-
-def test_a_model_that_was_fitted_anew_computes_anew(caching: Caching) -> None:
-    model = Vectors()
-    with caching():
-        first = model.embed_documents(["abc"])
-        model.scale = 3.0
-        assert model.embed_documents(["abc"]) != first
-
-
-def test_samples_of_graphs_in_one_run_stay_apart(caching: Caching) -> None:
-    """Each graph is a run of its own; their samples are those of the run around them."""
-
-    class State(TypedDict):
-        text: str
-
-    def ask(state: State) -> dict[str, str]:
-        return {"text": Counted(temperature=1.0).invoke("say").text}
-
-    graph = StateGraph(State)
-    graph.add_node("ask", ask)
-    graph.add_edge(START, "ask")
-    graph.add_edge("ask", END)
-    agent = graph.compile()
-
-    def three() -> list[str]:
-        with clew.run("answer"):
-            return [agent.invoke({"text": ""})["text"] for _ in range(3)]
-
-    with caching(True):
-        first = three()
-        assert len(set(first)) == 3
-        assert three() == first
-    assert LIVE["llm"] == 3

@@ -1,9 +1,8 @@
-"""LangGraph's nodes: what one wrote is used again for an equal input and the same code, and it shows that it was."""
+"""LangGraph's nodes: what one wrote is used again for an equal input and the same code."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import operator
 import os
 import subprocess
@@ -14,44 +13,16 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
-from langchain_core.documents import Document
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, RemoveMessage, ToolMessage
-from langchain_core.runnables import RunnableConfig
-from langchain_core.tools import tool
-from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
-from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.graph.message import add_messages
-from langgraph.prebuilt import ToolNode
-from langgraph.runtime import Runtime
-from langgraph.store.memory import InMemoryStore
+from langgraph.graph import START, StateGraph
 from langgraph.types import CachePolicy, Command, RetryPolicy, Send
 from pydantic import BaseModel
 
 import clew
 from clew.lineage import index
-from clew.lineage.view import SpanView
-from clew.tracer.init import Tracer
-from tests.lineage.lineage_bed import Given, documents, rows, used
-from tests.replay.conftest import LIVE, Caching, Counted, live
-
-POLICY = CachePolicy(key_func=clew.node_key)
-
-
-class State(TypedDict, total=False):
-    question: str
-    found: Annotated[list[Any], operator.add]
-    answer: Any
-
-
-def graph(*nodes: Any, state: Any = State, policy: Any = POLICY, cache: Any = None, **compiled: Any) -> Any:
-    """A chain of cached nodes, named by their functions."""
-    builder = StateGraph(state)
-    for node in nodes:
-        builder.add_node(node.__name__, node, cache_policy=policy)
-    for one, other in zip([START, *(node.__name__ for node in nodes)], [node.__name__ for node in nodes], strict=False):
-        builder.add_edge(one, other)
-    return builder.compile(cache=cache or clew.NodeCache(), **compiled)
+from tests.replay.cache_bed import spans
+from tests.replay.conftest import LIVE, Caching, live
+from tests.replay.node_cache_bed import POLICY, State, answering, graph
 
 
 def invoked(graph: Any, given: Any, config: Any = None, **more: Any) -> Any:
@@ -67,16 +38,6 @@ def streamed(graph: Any, given: Any, config: Any = None, **more: Any) -> Any:
 
 
 ways = pytest.mark.parametrize("way", [invoked, awaited, streamed], ids=lambda way: way.__name__)
-
-
-def answering(state: State) -> State:
-    return {"answer": f"answer {live('node')} to {state['question']}", "found": [1]}
-
-
-def spans(tracer: Tracer, kind: str = "node") -> list[SpanView]:
-    clew.flush()
-    with clew.open(tracer.folder.path) as reader:
-        return [span for span in reader.spans() if span.kind == kind]
 
 
 # -- what is served
@@ -186,228 +147,6 @@ def test_where_it_goes_next_is_served_too(caching: Caching) -> None:
     assert LIVE == {"node": 2, "end": 4}
 
 
-# -- what is another node
-
-
-def made(source: str, **names: Any) -> Any:
-    space: dict[str, Any] = {"live": live, "__name__": "nodes", **names}
-    exec(textwrap.dedent(source), space)
-    return space["node"]
-
-
-def test_an_edited_node_runs_again(caching: Caching) -> None:
-    """LangGraph tells a node by the name of its function, so an edited one was answered with the old one's writes."""
-
-    def closed(over: str) -> Any:
-        def node(state: State) -> State:
-            live("node")
-            return {"answer": over}
-
-        return node
-
-    with caching(None):
-        answers = [graph(closed(over)).invoke({"question": "x"})["answer"] for over in ("a", "b", "a")]
-    assert answers == ["a", "b", "a"]
-    assert LIVE == {"node": 2}
-
-
-def test_two_functions_of_one_name_do_not_answer_for_each_other_while_both_run(caching: Caching) -> None:
-    """What was asked for by one graph is kept for that graph's node, though LangGraph's key is the same."""
-    cache = clew.NodeCache()
-
-    def closed(over: str) -> Any:
-        async def node(state: State) -> State:
-            live("node")
-            await asyncio.sleep(0.01)
-            return {"answer": over}
-
-        return node
-
-    async def both() -> Any:
-        runs = [graph(closed(over), cache=cache).ainvoke({"question": "x"}) for over in ("a", "b")]
-        return [one["answer"] for one in await asyncio.gather(*runs)]
-
-    with caching(None):
-        assert [asyncio.run(both()) for _ in range(2)] == [["a", "b"]] * 2
-    assert LIVE == {"node": 2}
-
-
-def test_a_graph_with_other_edges_does_not_go_the_old_way(caching: Caching) -> None:
-    def one(state: State) -> State:
-        live("node")
-        return {"found": ["one"]}
-
-    def routed(to: str) -> Any:
-        builder = StateGraph(State)
-        builder.add_node("one", one, cache_policy=POLICY)
-        builder.add_node("left", lambda state: {"answer": "left"})
-        builder.add_node("right", lambda state: {"answer": "right"})
-        builder.add_edge(START, "one")
-        builder.add_conditional_edges("one", lambda state: to, ["left", "right"])
-        return builder.compile(cache=clew.NodeCache())
-
-    with caching(None):
-        answers = [routed(to).invoke({"question": "x"})["answer"] for to in ("left", "right", "left")]
-    assert answers == ["left", "right", "left"]
-    assert LIVE == {"node": 2}
-
-
-def test_a_router_that_reads_more_than_its_node_is_asked_again(caching: Caching) -> None:
-    class Narrow(TypedDict):
-        question: str
-
-    def one(state: Narrow) -> Any:
-        live("node")
-        return {"found": ["one"]}
-
-    def route(state: State) -> str:
-        return str(state["answer"])
-
-    builder = StateGraph(State)
-    builder.add_node("one", one, cache_policy=POLICY, input_schema=Narrow)
-    builder.add_node("left", lambda state: {"found": ["left"]})
-    builder.add_node("right", lambda state: {"found": ["right"]})
-    builder.add_edge(START, "one")
-    builder.add_conditional_edges("one", route, ["left", "right"])
-    with caching(None):
-        compiled = builder.compile(cache=clew.NodeCache())
-        found = [compiled.invoke({"question": "x", "answer": to})["found"] for to in ("left", "right", "left")]
-    assert found == [["one", "left"], ["one", "right"], ["one", "left"]]
-    assert LIVE == {"node": 2}
-
-
-def test_configuration_and_context_are_part_of_what_is_asked(caching: Caching) -> None:
-    def configured(state: State, config: RunnableConfig) -> State:
-        live("node")
-        return {"answer": config["configurable"].get("language")}
-
-    def contextual(state: State, runtime: Runtime[dict[str, str]]) -> State:
-        live("node")
-        return {"answer": runtime.context["language"]}
-
-    with caching(None):
-        for language in ("en", "de", "en"):
-            config = {"configurable": {"language": language, "thread_id": str(live("thread"))}}
-            assert graph(configured).invoke({"question": "x"}, config)["answer"] == language
-            context = {"language": language}
-            assert graph(contextual).invoke({"question": "x"}, context=context)["answer"] == language
-    assert LIVE["node"] == 4
-
-
-def test_a_node_that_is_given_the_graphs_store_runs_each_time(
-    caching: Caching, caplog: pytest.LogCaptureFixture
-) -> None:
-    def stored(state: State, runtime: Runtime[Any]) -> State:
-        return {"answer": live("node")}
-
-    with caching(None) as tracer, caplog.at_level("INFO", "clew"):
-        for expected in (1, 2):
-            assert graph(stored, store=InMemoryStore()).invoke({"question": "x"})["answer"] == expected
-        reasons = {span.attributes["clew.cache.bypass"] for span in spans(tracer)}
-        cache = clew.NodeCache(versions={"stored": "1"})
-        for _ in range(2):
-            assert graph(stored, store=InMemoryStore(), cache=cache).invoke({"question": "x"})["answer"] == 3
-    assert len(reasons) == 1
-    assert "store" in reasons.pop()
-    assert sum("not cached: node stored" in one.message for one in caplog.records) == 2  # once for each cache
-
-
-# -- ids
-
-
-def messages(number: int) -> list[AnyMessage]:
-    return [
-        HumanMessage("hello", id=f"human-{number:04}"),
-        AIMessage("", id=f"run-{number:04}", tool_calls=[{"name": "add", "args": {"x": 1}, "id": f"call_{number:04}"}]),
-    ]
-
-
-def test_ids_of_messages_are_those_of_the_run_that_is_served(caching: Caching) -> None:
-    """LangGraph: a message's uuid was in the key. A tool's answer must name the call of this run, not of the first."""
-
-    @tool
-    def add(x: int) -> str:
-        """Add."""
-        return str(x + live("add"))
-
-    builder = StateGraph(MessagesState)
-    builder.add_node("tools", ToolNode([add]), cache_policy=POLICY)
-    builder.add_edge(START, "tools")
-    made = builder.compile(cache=clew.NodeCache(versions={"tools": "1"}))
-    with caching(None):
-        answers = [made.invoke({"messages": messages(number)})["messages"][-1] for number in (1, 2)]
-    assert [one.tool_call_id for one in answers] == ["call_0001", "call_0002"]
-    assert [one.text for one in answers] == ["2", "2"]
-    assert answers[0].id != answers[1].id
-    assert LIVE == {"add": 1}
-
-
-def test_a_message_that_is_served_twice_in_a_conversation_does_not_replace_itself(caching: Caching) -> None:
-    class Chat(TypedDict):
-        question: str
-        messages: Annotated[list[AnyMessage], add_messages]
-
-    class Narrow(TypedDict):
-        question: str
-
-    def chat(state: Narrow) -> Any:
-        return {"messages": [AIMessage(f"answer {live('chat')}", id="chosen-by-the-model")]}
-
-    builder = StateGraph(Chat)
-    builder.add_node("chat", chat, cache_policy=POLICY, input_schema=Narrow)
-    builder.add_edge(START, "chat")
-    made = builder.compile(cache=clew.NodeCache(), checkpointer=InMemorySaver())
-    config = {"configurable": {"thread_id": "1"}}
-    with caching(None):
-        for _ in range(3):
-            found = made.invoke({"question": "again"}, config)["messages"]
-    assert [one.text for one in found] == ["answer 1"] * 3
-    assert len({one.id for one in found}) == 3
-    assert LIVE == {"chat": 1}
-
-
-def test_a_message_that_is_taken_away_or_changed_is_the_one_of_this_run(caching: Caching) -> None:
-    def edit(state: MessagesState) -> Any:
-        live("node")
-        first, last = state["messages"]
-        return {"messages": [RemoveMessage(id=str(last.id)), HumanMessage("edited", id=first.id)]}
-
-    with caching(None):
-        for number in (1, 2):
-            found = graph(edit, state=MessagesState).invoke({"messages": messages(number)})["messages"]
-            assert [(one.text, one.id) for one in found] == [("edited", f"human-{number:04}")]
-    assert LIVE == {"node": 1}
-
-
-def test_an_id_that_is_written_as_a_text_is_not_served_to_another_run(
-    caching: Caching, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Noting(MessagesState):
-        last: str
-
-    def note(state: Noting) -> Any:
-        live("node")
-        return {"last": f"it was {state['messages'][-1].id}"}
-
-    with caching(None), caplog.at_level("INFO", "clew"):
-        for number in (1, 2):
-            found = graph(note, state=Noting).invoke({"messages": messages(number)})
-            assert found["last"] == f"it was run-{number:04}"
-    assert any("an id of its input" in one.message for one in caplog.records)
-    assert LIVE == {"node": 2}
-
-
-def test_what_a_node_may_read_of_a_message_is_part_of_its_input(caching: Caching) -> None:
-    with caching(None):
-        usage = [{"input_tokens": 1, "output_tokens": n, "total_tokens": 1 + n} for n in (1, 2)]
-        assert len({clew.node_key([AIMessage("x", usage_metadata=one)]) for one in usage}) == 2
-        answers = [ToolMessage("x", tool_call_id=f"call_{n:08}") for n in (1, 2)]
-        assert len({clew.node_key([messages(1)[1], one]) for one in answers}) == 1
-        own = messages(1)[1].tool_calls[0]["id"]  # type: ignore[union-attr]
-        mine, other = ToolMessage("x", tool_call_id=own), ToolMessage("x", tool_call_id="call_other")
-        assert clew.node_key([messages(1)[1], mine]) != clew.node_key([messages(1)[1], other])
-
-
 # -- what is not kept
 
 
@@ -434,7 +173,7 @@ def test_an_input_that_has_no_form_runs_each_time(caching: Caching) -> None:
     with caching(None) as tracer:
         for _ in range(2):
             graph(answering).invoke({"question": "x", "found": [iter([])]})
-        assert all("iterator" in span.attributes["clew.cache.bypass"] for span in spans(tracer))
+        assert all("iterator" in span.attributes["clew.cache.bypass"] for span in spans(tracer, "node"))
     assert LIVE == {"node": 2}
 
 
@@ -638,140 +377,3 @@ def test_processes_share_it_until_the_code_changes(tmp_path: Path) -> None:
     assert run(PROGRAM) == ["x!"]
     assert run(PROGRAM.replace('"!"', '"?"')) == ["ran", "x?"]
     assert run(PROGRAM) == ["x!"]
-
-
-# -- how it shows
-
-
-def test_a_served_node_is_a_span_with_what_it_read_and_wrote(caching: Caching) -> None:
-    def after(state: State) -> State:
-        return {"found": [live("after")]}
-
-    builder = StateGraph(State)
-    builder.add_node("answering", answering, cache_policy=POLICY)
-    builder.add_node("after", after)
-    builder.add_edge(START, "answering")
-    builder.add_edge("answering", "after")
-    with caching(None) as tracer:
-        for _ in range(2):
-            builder.compile(cache=clew.NodeCache(), name="G").invoke({"question": "why"})
-        first, then, second, last = sorted(spans(tracer), key=lambda span: span.start_ns)
-        stats = {(row.kind, row.hits, row.misses) for row in _stats(tracer)}
-    assert [span.name for span in (first, then, second, last)] == ["answering", "after"] * 2
-    assert first.attributes["clew.cache.hit"] is False
-    assert second.attributes["clew.cache.hit"] is True
-    assert first.attributes["clew.cache.key"] == second.attributes["clew.cache.key"]
-    assert (first.span_id, "served_from") in [link[1:] for link in second.links]
-    assert second.attributes["langgraph.step"] == 1
-    assert [(slot.role, slot.value) for slot in second.used] == [(slot.role, slot.value) for slot in first.used]
-    assert [(slot.role, slot.value) for slot in second.generated] == [("answer", "answer 1 to why"), ("found", [1])]
-    assert (second.span_id, "triggered_by") in [link[1:] for link in last.links]
-    assert stats == {("node", 1, 1)}
-
-
-def _stats(tracer: Tracer) -> Any:
-    from clew.replay.stats import stats
-
-    with clew.open(tracer.folder.path) as reader, reader.store.read() as connection:
-        return stats(connection)
-
-
-@pytest.mark.parametrize("as_messages", [False, True])
-def test_why_goes_through_a_cached_node_to_what_the_node_that_ran_used(caching: Caching, as_messages: bool) -> None:
-    """The node retrieves a row and has a model say it in other words: the second run only gets the words."""
-    says = "Go upstairs in the morning and ask for the colleague who looks after families."
-    shelf = Given(found=documents(rows()[:1]))
-
-    def ask(state: Any) -> Any:
-        [found] = shelf.invoke("leave")
-        answer = Counted(says=says).invoke(f"Context:\n{found.page_content}\n\nWhich floor?")
-        return {"messages": [answer]} if as_messages else {"answer": answer.text}
-
-    given = {"messages": [HumanMessage("Where do I go?", id="human-1")]} if as_messages else {"question": "Where?"}
-    for hit in (False, True):
-        with caching(None) as tracer:
-            if not hit:
-                clew.dataset("handbook", rows(), key="id")
-            made = graph(
-                ask, state=MessagesState if as_messages else State, cache=clew.NodeCache(versions={"ask": "1"})
-            )
-            made.invoke(given)
-            assert spans(tracer)[-1].attributes["clew.cache.hit"] is hit
-            with clew.open(tracer.folder.path) as reader:
-                last = next(iter(reader.runs()))
-            assert used(clew.why(last.run_id)) == ["h0"]
-    assert LIVE == {"llm": 1}
-
-
-def test_documents_that_a_cached_node_wrote_are_those_of_the_dataset(caching: Caching) -> None:
-    def retrieve(state: State) -> State:
-        live("node")
-        return {"found": documents(rows()[:2])}
-
-    with caching(None):
-        for _ in range(2):
-            found = graph(retrieve, cache=clew.NodeCache(versions={"retrieve": "1"})).invoke({"question": "x"})["found"]
-            assert [type(one) for one in found] == [Document, Document]
-            assert [one.page_content for one in found] == [one.page_content for one in documents(rows()[:2])]
-    assert LIVE == {"node": 1}
-
-
-def test_a_node_in_a_subgraph_is_served_where_its_graph_runs(caching: Caching) -> None:
-    inner = StateGraph(State)
-    inner.add_node("answering", answering, cache_policy=POLICY)
-    inner.add_edge(START, "answering")
-    inner.add_edge("answering", END)
-    outer = StateGraph(State)
-    outer.add_node("inner", inner.compile(cache=clew.NodeCache()))
-    outer.add_edge(START, "inner")
-    made = outer.compile()
-    with caching(None) as tracer:
-        first, second = (made.invoke({"question": "x"}) for _ in range(2))
-        paths = [span.path for span in spans(tracer) if span.name == "answering"]
-    assert first == second
-    assert len(paths) == 2
-    assert len(set(paths)) == 1
-    assert LIVE == {"node": 1}
-
-
-def test_a_node_of_which_nothing_came_is_not_remembered(caching: Caching) -> None:
-    def failing(state: State) -> State:
-        raise ConnectionError("down")
-
-    cache = clew.NodeCache()
-    with caching(None):
-        for _ in range(3):
-            with pytest.raises(ConnectionError):
-                graph(failing, cache=cache).invoke({"question": "x"})
-        gc.collect()
-        assert not cache._asked
-
-
-def test_several_messages_that_are_served_lead_to_what_any_of_them_may_be_of(caching: Caching) -> None:
-    says = "Go upstairs in the morning and ask for the colleague who looks after families."
-    shelf = Given(found=documents(rows()[:1]))
-
-    def ask(state: Any) -> Any:
-        [found] = shelf.invoke("leave")
-        answer = Counted(says=says).invoke(f"Context:\n{found.page_content}\n\nWhich floor?")
-        return {"messages": [AIMessage("Let me look it up in the handbook."), answer]}
-
-    for hit in (False, True):
-        with caching(None) as tracer:
-            if not hit:
-                clew.dataset("handbook", rows(), key="id")
-            made = graph(ask, state=MessagesState, cache=clew.NodeCache(versions={"ask": "1"}))
-            made.invoke({"messages": [HumanMessage("Where do I go?", id="human-1")]})
-            with clew.open(tracer.folder.path) as reader:
-                why = clew.why(next(iter(reader.runs())).run_id)
-            assert used(why) == ([] if hit else ["h0"])
-            assert bool(why.possible) is hit
-    assert LIVE == {"llm": 1}
-
-
-def test_without_langgraph_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from clew import integrations
-
-    monkeypatch.setitem(sys.modules, "langgraph.callbacks", None)
-    with pytest.raises(ImportError, match=r"clew\[langgraph\]"):
-        integrations.NodeCache  # noqa: B018

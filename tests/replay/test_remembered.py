@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+import copy
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,46 +12,32 @@ from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import StructuredTool
 from langchain_core.vectorstores import InMemoryVectorStore
-from pydantic import PrivateAttr
 
 import clew
-from clew.integrations.langchain import message_exchange, model_exchange
+from clew.integrations.langchain import message_exchange, model_exchange, retriever_exchange
 from clew.integrations.langchain.model_exchange import ModelExchange
 from clew.integrations.langchain.retriever_exchange import RetrieverExchange
 from clew.integrations.langchain.tool_exchange import ToolExchange
 from clew.replay.code import version, witness
-from clew.replay.key import asked_key, key_of
+from clew.replay.key import asked_key
 from clew.store.errors import Unkeyable
 from clew.tracer.init import Tracer
 from tests.lineage.lineage_bed import BagOfWords
+from tests.replay import remembered_bed
 from tests.replay.conftest import Counted, live
-
-LIMIT = 3
-WORDS = ["a"]
-
-
-class Part:
-    def __init__(self) -> None:
-        self.depth: Any = 1
-        self.inner = {"a": [1, {"b": 2}]}
-
-
-def made(factor: int) -> type[Counted]:
-    """A class whose method has a closure."""
-
-    class Scaled(Counted):
-        stops: Any = None
-        part: Any = None
-        _private: Any = PrivateAttr(default_factory=lambda: {"x": 1})
-
-        def scaled(self, of: int = 1) -> Any:
-            return helped(of) * factor * LIMIT, WORDS[0]
-
-    return Scaled
-
-
-def helped(of: int) -> int:
-    return of
+from tests.replay.remembered_bed import (
+    CLIENT,
+    MODEL,
+    WORDS,
+    Change,
+    Hears,
+    Part,
+    asked,
+    changes,
+    made,
+    reached,
+    wrapped,
+)
 
 
 class Below(Counted):
@@ -63,35 +48,8 @@ class Lowest(Below):
     part: Any = None
 
 
-@pytest.fixture(params=["versions", "addresses", "identities"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also as it is where Python has no versions of classes, and keeps its tuples otherwise."""
-    if request.param != "versions":
-        monkeypatch.setattr(witness, "version_of", lambda cls: None)
-    if request.param == "identities":
-        monkeypatch.setattr(witness, "addresses", witness._counted)
-
-
-def asked(tracer: Tracer, exchange: Any, kind: str = "llm") -> bytes:
-    """The key, and what is remembered of it says the same."""
-    made = key_of(tracer.gate, kind, exchange, exchange.parts(), ("", 0))
-    for _ in range(2):
-        assert asked_key(tracer.gate, kind, exchange, ("", 0)) == made
-    return bytes(made.digest)
-
-
 def of_model(tracer: Tracer, model: Any, messages: list[Any] | None = None) -> bytes:
     return asked(tracer, ModelExchange(model, messages or [HumanMessage("hello")], None, {}))
-
-
-def changes(key: Callable[[], bytes], change: Callable[[], object]) -> bool:
-    """Whether a change makes another key, where the same was asked before and after."""
-    before = key()
-    assert key() == before
-    change()
-    after = key()
-    assert key() == after
-    return after != before
 
 
 def test_versions_of_classes_can_be_read_here() -> None:
@@ -101,47 +59,10 @@ def test_versions_of_classes_can_be_read_here() -> None:
 
 # -- models
 
-Change = Callable[[Any], object]
-MODEL: dict[str, Change] = {
-    "a field": lambda model: setattr(model, "top_k", 2),
-    "a field of another type": lambda model: setattr(model, "top_k", True),
-    "a field behind pydantic's back": lambda model: model.__dict__.update(top_k=2),
-    "a field's name": lambda model: model.__dict__.update(tip_k=model.__dict__.pop("top_k")),
-    "a dict in a field": lambda model: model.stops.update(b=1),
-    "a list in a dict in a field": lambda model: model.stops["a"].append(2),
-    "a value in a list, of another type": lambda model: model.stops["a"].__setitem__(0, True),
-    "a key in a dict": lambda model: model.stops.update(b=model.stops.pop("a")),
-    "an attribute of an object": lambda model: setattr(model.part, "depth", 2),
-    "a dict deep in an object": lambda model: model.part.inner["a"][1].update(b=3),
-    "an object's class": lambda model: setattr(model.part, "__class__", type("Other", (Part,), {})),
-    "a private attribute": lambda model: model._private.update(x=2),
-    "the model's class": lambda model: setattr(model, "__class__", made(2)),
-    "a constant of the class": lambda model: setattr(type(model), "extra_words", 2),
-    "a method": lambda model: setattr(type(model), "scaled", lambda self: 1),
-    "a method's default": lambda model: setattr(type(model).scaled, "__defaults__", (2,)),
-    "a method's code": lambda model: setattr(type(model).scaled, "__code__", made_otherwise.__code__),
-    "a cell": lambda model: setattr(cell_of(type(model).scaled, "factor"), "cell_contents", 2),
-    "an attribute of a method": lambda model: setattr(type(model).scaled, "mark", 1),
-}
-
-
-def otherwise(factor: int) -> Any:
-    def scaled(self: Any, of: int = 1) -> Any:
-        return factor
-
-    return scaled
-
-
-made_otherwise = otherwise(1)
-
-
-def cell_of(function: Any, name: str) -> Any:
-    return function.__closure__[function.__code__.co_freevars.index(name)]
-
 
 @pytest.mark.parametrize("change", MODEL.values(), ids=MODEL.keys())
 def test_what_a_model_is_made_of(tracer: Tracer, way: None, change: Change) -> None:
-    model = made(1)(part=Part(), stops={"a": [1]})
+    model = made(Counted, 1)(part=Part(), stops={"a": [1]})
     model.part.inner = {"a": [1, {"b": 2}]}
     assert changes(lambda: of_model(tracer, model), lambda: change(model))
 
@@ -158,77 +79,27 @@ def test_a_value_that_goes_to_another_slot(tracer: Tracer, way: None) -> None:
         part.right = part.left
         del part.left
 
-    model = made(1)(part=part)
+    model = made(Counted, 1)(part=part)
     assert changes(lambda: of_model(tracer, model), change)
-
-
-class Reached(Counted):
-    """A model that is reached through clients, of which one is made when it is first needed."""
-
-    client: Any = None
-    headers: Any = None
-
-    @functools.cached_property
-    def lazy(self) -> httpx.Client:
-        return httpx.Client(base_url=self.base_url, headers=self.headers)
-
-
-class Hears(httpx.BaseTransport):
-    status = 200
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        return httpx.Response(self.status)
-
-
-def wrapped(inner: httpx.Client) -> Any:
-    """A provider's client around the one that it sends with."""
-    made = type("Provider", (), {"__module__": "openai"})()
-    made._client, made._custom_headers, made.base_url = inner, {"region": "one"}, inner.base_url
-    return made
-
-
-def mounted(model: Any) -> Any:
-    return next(iter(model.client._client._mounts.values()))
-
-
-CLIENT: dict[str, Change] = {
-    "another client": lambda model: setattr(model, "client", wrapped(httpx.Client(base_url="https://two.example"))),
-    "the client inside": lambda model: setattr(model.client, "_client", httpx.Client(base_url="https://two.example")),
-    "its address": lambda model: setattr(model.client._client, "base_url", "https://two.example"),
-    "the outer address": lambda model: setattr(model.client, "base_url", httpx.URL("https://two.example")),
-    "a text for an address": lambda model: setattr(model.client, "base_url", "https://two.example"),
-    "an address more": lambda model: setattr(model.client, "_base_url", "https://two.example"),
-    "an address less": lambda model: delattr(model.client, "base_url"),
-    "a header": lambda model: model.client._client.headers.update({"region": "two"}),
-    "a header less": lambda model: model.client._client.headers.pop("tenant"),
-    "a header of its own": lambda model: model.client._custom_headers.update({"region": "two"}),
-    "a query": lambda model: setattr(model.client._client, "params", {"tenant": "two"}),
-    "a transport": lambda model: setattr(model.client._client, "_transport", Hears()),
-    "a mount": lambda model: model.client._client._mounts.update({"https://": Hears()}),
-    "a mount's pattern": lambda model: setattr(next(iter(model.client._client._mounts)), "pattern", "http://"),
-    "a transport's field": lambda model: setattr(mounted(model), "status", 201),
-    "a transport's class": lambda model: setattr(Hears, "handle_request", lambda self, request: None),
-    "a lazy one that says more": lambda model: model.__dict__.update(lazy=httpx.Client(base_url="https://two.example")),
-}
 
 
 @pytest.mark.parametrize("change", CLIENT.values(), ids=CLIENT.keys())
 def test_where_a_client_leads(tracer: Tracer, way: None, change: Change, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hears, "handle_request", Hears.handle_request)
     inner = httpx.Client(base_url="https://one.example", headers={"tenant": "one"}, mounts={"all://": Hears()})
-    model = Reached(client=wrapped(inner))
+    model = reached(Counted)(client=wrapped(inner))
     assert changes(lambda: of_model(tracer, model), lambda: change(model))
 
 
 def test_a_client_without_mounts_gets_one(tracer: Tracer, way: None) -> None:
-    model = Reached(client=wrapped(httpx.Client(base_url="https://one.example")))
+    model = reached(Counted)(client=wrapped(httpx.Client(base_url="https://one.example")))
     assert not model.client._client._mounts
     change = lambda: model.client._client._mounts.update({"all://": Hears()})  # noqa: E731
     assert changes(lambda: of_model(tracer, model), change)
 
 
 def test_the_way_to_the_network_becomes_one_of_the_program(tracer: Tracer, way: None) -> None:
-    model = Reached(client=wrapped(httpx.Client(base_url="https://one.example")))
+    model = reached(Counted)(client=wrapped(httpx.Client(base_url="https://one.example")))
     for _ in range(3):
         of_model(tracer, model)
     model.client._client._transport.__class__ = type("Loud", (httpx.HTTPTransport,), {})
@@ -258,18 +129,18 @@ SENDING: dict[str, Change] = {
 def test_a_client_of_the_program(tracer: Tracer, way: None, change: Change, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("send", "tenant"):
         monkeypatch.setattr(Sending, name, getattr(Sending, name))
-    model = Reached(client=wrapped(Sending(base_url="https://one.example")))
+    model = reached(Counted)(client=wrapped(Sending(base_url="https://one.example")))
     assert changes(lambda: of_model(tracer, model), lambda: change(model.client._client))
 
 
 def test_a_client_that_is_made_when_it_is_needed(tracer: Tracer, way: None) -> None:
-    model = Reached(client=wrapped(httpx.Client()), base_url="https://one.example", headers={"tenant": "one"})
+    model = reached(Counted)(client=wrapped(httpx.Client()), base_url="https://one.example", headers={"tenant": "one"})
     assert not changes(lambda: of_model(tracer, model), lambda: model.lazy)
     assert changes(lambda: of_model(tracer, model), lambda: model.headers.update(tenant="two"))
 
 
 def test_where_a_client_leads_is_not_asked_again(tracer: Tracer) -> None:
-    model = Reached(client=wrapped(httpx.Client(base_url="https://one.example")))
+    model = reached(Counted)(client=wrapped(httpx.Client(base_url="https://one.example")))
     for _ in range(2):  # httpx finds out how its headers are encoded when they are first read
         of_model(tracer, model)
     assert model_exchange._models.of(model, pytest.fail).reached is not None
@@ -294,12 +165,12 @@ def test_a_method_of_an_installed_class(tracer: Tracer, way: None, monkeypatch: 
     ("name", "value"), [("LIMIT", 4), ("WORDS", ["b"]), ("helped", lambda of: of + 1)], ids=lambda one: str(one)[:8]
 )
 def test_what_a_module_holds(tracer: Tracer, way: None, monkeypatch: pytest.MonkeyPatch, name: str, value: Any) -> None:
-    model = made(1)(stops={"a": [1]})
-    assert changes(lambda: of_model(tracer, model), lambda: monkeypatch.setitem(globals(), name, value))
+    model = made(Counted, 1)(stops={"a": [1]})
+    assert changes(lambda: of_model(tracer, model), lambda: monkeypatch.setattr(remembered_bed, name, value))
 
 
 def test_a_list_of_a_module(tracer: Tracer, way: None) -> None:
-    model = made(1)(stops={"a": [1]})
+    model = made(Counted, 1)(stops={"a": [1]})
     try:
         assert changes(lambda: of_model(tracer, model), lambda: WORDS.append("b"))
     finally:
@@ -307,7 +178,7 @@ def test_a_list_of_a_module(tracer: Tracer, way: None) -> None:
 
 
 def test_a_change_that_is_taken_back_is_none(tracer: Tracer, way: None) -> None:
-    model = made(1)(stops={"a": [1]})
+    model = made(Counted, 1)(stops={"a": [1]})
     before = of_model(tracer, model)
     model.top_k, model.stops["a"][0] = 2, 5
     assert of_model(tracer, model) != before
@@ -488,12 +359,69 @@ STORE: dict[str, Change] = {
     "a document's metadata": lambda store: store.store["1"]["metadata"]["tags"].append("new"),
     "a document": lambda store: store.add_documents([Document("more", id="2")]),
     "one less": lambda store: store.delete(["1"]),
+    "the model": lambda store: setattr(store.embedding, "scale", 2),
 }
+DOCUMENTS = [Document("one", id="0"), Document("two", id="1", metadata={"tags": ["old"]})]
+
+
+def faiss() -> Any:
+    pytest.importorskip("faiss")
+    community = pytest.importorskip("langchain_community.vectorstores.faiss")
+    return community.FAISS.from_documents(copy.deepcopy(DOCUMENTS), BagOfWords())
+
+
+def in_memory() -> Any:
+    store = InMemoryVectorStore(BagOfWords())
+    store.add_documents(copy.deepcopy(DOCUMENTS))
+    return store
+
+
+def of_store(tracer: Tracer, store: Any) -> bytes:
+    return asked(tracer, RetrieverExchange(store.as_retriever(), "q", {}), "retriever")
 
 
 @pytest.mark.parametrize("change", STORE.values(), ids=STORE.keys())
 def test_what_a_store_holds(tracer: Tracer, way: None, change: Change) -> None:
-    store = InMemoryVectorStore(BagOfWords())
-    store.add_documents([Document("one", id="0"), Document("two", id="1", metadata={"tags": ["old"]})])
-    retriever = store.as_retriever()
-    assert changes(lambda: asked(tracer, RetrieverExchange(retriever, "q", {}), "retriever"), lambda: change(store))
+    store = in_memory()
+    assert changes(lambda: of_store(tracer, store), lambda: change(store))
+
+
+def in_faiss(store: Any, name: str) -> Any:
+    return store.docstore._dict[name]
+
+
+FAISS: dict[str, Change] = {
+    "a document's text": lambda store: setattr(in_faiss(store, "1"), "page_content", "another"),
+    "a document's metadata": lambda store: in_faiss(store, "1").metadata["tags"].append("new"),
+    "another document under its name": lambda store: store.docstore._dict.update({"1": Document("another", id="1")}),
+    "a document": lambda store: store.add_documents([Document("more", id="2")]),
+    "one less": lambda store: store.delete(["1"]),
+    "a document that is gone": lambda store: store.docstore._dict.pop("1"),
+    "their order": lambda store: store.index_to_docstore_id.update({0: "1", 1: "0"}),
+    "the model": lambda store: setattr(store.embedding_function, "scale", 2),
+    "how documents are found": lambda store: setattr(store.docstore, "search", lambda name: in_faiss(store, "0")),
+}
+
+
+@pytest.mark.parametrize("change", FAISS.values(), ids=FAISS.keys())
+def test_what_faiss_holds(tracer: Tracer, way: None, change: Change) -> None:
+    store = faiss()
+    assert changes(lambda: of_store(tracer, store), lambda: change(store))
+
+
+@pytest.mark.parametrize("make", [in_memory, faiss], ids=lambda make: make.__name__)
+def test_what_a_store_holds_is_read_once(tracer: Tracer, monkeypatch: pytest.MonkeyPatch, make: Any) -> None:
+    store = make()
+    retriever, found = store.as_retriever(), store.similarity_search("one")
+    of_store(tracer, store)
+    monkeypatch.setattr(retriever_exchange, "_entries", pytest.fail)
+    asked_again = RetrieverExchange(retriever, "q", {})
+    asked(tracer, asked_again, "retriever")
+    assert asked_again.load(asked_again.dump(found, None)) == found
+
+
+def test_how_documents_are_found_in_faiss(tracer: Tracer, way: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = faiss()
+    first = in_faiss(store, "0")
+    change = lambda: monkeypatch.setattr(type(store.docstore), "search", lambda self, name: first)  # noqa: E731
+    assert changes(lambda: of_store(tracer, store), change)

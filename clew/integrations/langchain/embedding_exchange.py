@@ -10,17 +10,38 @@ import sys
 from typing import Any, NamedTuple
 
 from clew.integrations.langchain.attachment import is_service
-from clew.integrations.langchain.client import destinations
+from clew.integrations.langchain.reach import known_reach, reach
 from clew.integrations.langchain.space import fields_of
+from clew.replay.code.witness import Witness, Witnessed
 from clew.replay.identity import identity, is_hidden
+from clew.replay.key import Part, Remembered, plain_part
 from clew.replay.recording.loose import loose
 from clew.replay.value_exchange import ValueExchange
-from clew.store.digest import Domain, raw_digest
-from clew.store.encoding import encode_key
-from clew.store.errors import EncodingError, Unkeyable
-from clew.tracer import init
-from clew.tracer.capture import Batch
+from clew.store.errors import Unkeyable
 from clew.tracer.exchange import Exchange
+
+
+class _Model(NamedTuple):
+    """What is known of a model while it is as it was."""
+
+    told: Remembered | Unkeyable  # what it is
+    services: list[str]  # fields that hold a client or the like
+    reached: Part | None  # where those lead; None where that must be asked each time
+
+
+def _model(embeddings: Any, witness: Witness) -> _Model:
+    witness.add_instance(embeddings)
+    fields = fields_of(embeddings)
+    services = [name for name, value in fields.items() if is_service(value)]
+    hidden = [name for name, value in fields.items() if is_hidden(value)]
+    try:
+        told: Any = Remembered(identity(embeddings, without=[*services, *hidden], witness=witness))
+    except Unkeyable as error:
+        told, witness.blind = error, True
+    return _Model(told, services, known_reach(embeddings, fields, services, witness))
+
+
+_models: Witnessed[_Model] = Witnessed()
 
 
 class EmbeddingModel:
@@ -32,15 +53,20 @@ class EmbeddingModel:
         self.name = name
 
     @functools.cached_property
-    def digest(self) -> bytes:
-        """What the model is. Raises Unkeyable."""
-        model, fields = self.embeddings, fields_of(self.embeddings)
-        reaching = [name for name, value in fields.items() if is_service(value) or is_hidden(value)]
-        try:
-            about = [identity(model, without=reaching), destinations(model, fields, reaching), identity(self.more)]
-            return raw_digest(Domain.VALUE, encode_key(about, Batch(init.current().gate)))
-        except EncodingError as error:
-            raise Unkeyable(str(error)) from error
+    def _known(self) -> _Model:
+        return _models.of(self.embeddings, _model)
+
+    @functools.cached_property
+    def _asked(self) -> dict[str, Any]:
+        model = self._known
+        reached = model.reached or reach(self.embeddings, fields_of(self.embeddings), model.services)
+        return {"model": model.told, "reached": reached, "more": plain_part(self.more)}
+
+    def parts(self) -> dict[str, Any]:
+        """What is the same for each text. Raises Unkeyable."""
+        if isinstance(self._known.told, Unkeyable):
+            raise self._known.told
+        return self._asked
 
     @functools.cached_property
     def seen(self) -> Any:
@@ -65,7 +91,7 @@ class EmbeddingExchange(ValueExchange):
         self.model = model.name
 
     def parts(self) -> dict[str, Any]:
-        return {"model": self._model.digest, "text": self._text}
+        return {**self._model.parts(), "text": self._text}
 
     def seen(self) -> dict[str, Any]:
         return {"model": self._model.seen, "text": self._text}

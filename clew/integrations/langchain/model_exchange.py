@@ -23,8 +23,8 @@ from langchain_core.outputs import (
 
 from clew.integrations.langchain.answer import own
 from clew.integrations.langchain.attachment import is_service
-from clew.integrations.langchain.client import destinations
 from clew.integrations.langchain.message_exchange import Messages, fields_of
+from clew.integrations.langchain.reach import known_reach, reach
 from clew.integrations.langchain.transport import unread
 from clew.replay.code.witness import Witness, Witnessed
 from clew.replay.identity import identity, is_hidden
@@ -73,7 +73,7 @@ def _model(instance: Any, witness: Witness) -> _Model:
     return _Model(
         told,
         services,
-        _reached(instance, fields, services, witness),
+        known_reach(instance, fields, services, witness),
         unread(_TRANSPORT_OPTIONS, type(instance)),
         str(about.get("ls_model_name") or getattr(instance, "model_name", None) or instance._llm_type),
         isinstance(instance, BaseLLM),
@@ -82,18 +82,6 @@ def _model(instance: Any, witness: Witness) -> _Model:
         getattr(instance, "n", None),
         AskedBefore(),
     )
-
-
-def _reached(instance: Any, fields: dict[str, Any], services: list[str], witness: Witness) -> Part | None:
-    seen = Witness()
-    try:
-        reached = plain_part(destinations(instance, fields, services, seen)) if services else _NOTHING
-    except Unkeyable:  # as it will be said when it is asked
-        return None
-    if seen.blind:
-        return None
-    witness.include(seen)
-    return reached if isinstance(reached, Part) else Remembered(reached)
 
 
 _models: Witnessed[_Model] = Witnessed()
@@ -185,7 +173,7 @@ class ModelExchange:
         return asked
 
     def _reached(self) -> Any:
-        return plain_part(destinations(self._instance, _fields(self._instance), self._model.services))
+        return reach(self._instance, _fields(self._instance), self._model.services)
 
     def seen(self) -> dict[str, Any]:
         return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_core.documents import Document
 from langchain_core.vectorstores.base import VectorStoreRetriever
@@ -17,6 +17,7 @@ from clew.replay.code.witness import Witness, Witnessed
 from clew.replay.identity import identity
 from clew.replay.key import Remembered, plain_part
 from clew.replay.value_exchange import ValueExchange
+from clew.store.encoding import qualified_name
 from clew.store.errors import Unkeyable, Unstorable
 
 _TRACED = ("callbacks", "tags", "metadata", "name")
@@ -24,12 +25,20 @@ _TRACED = ("callbacks", "tags", "metadata", "name")
 _MEASURES = frozenset(("query", "embedding", "k", "fetch_k", "lambda_mult", "score_threshold"))
 _SEEN = 1000  # documents: to look at more takes as long as to tell them
 _CONTENT = ("store", "index", "docstore", "index_to_docstore_id")
+_DOCSTORE = "langchain_community.docstore.in_memory.InMemoryDocstore"
 
 with contextlib.suppress(ImportError):
     import numpy as np
 
     register_answer(np.float64, float, np.float64)  # a score
     register_answer(np.float32, float, np.float32)
+
+
+class _Held(NamedTuple):
+    """What a vector store holds: as it is told, and the ids that its documents have there, in their order."""
+
+    told: Remembered
+    ids: list[Any]
 
 
 class _Search(ValueExchange):
@@ -40,22 +49,27 @@ class _Search(ValueExchange):
         super().__init__(operation)
         self._store = store
         self._renames = renames
+        self._held: _Held | None = None  # when it was asked
 
     def state(self) -> Remembered:
         """What the store holds."""
-        return _stores[self._renames].of(self._store, _state, self._renames)
+        self._held = _stores[self._renames].of(self._store, _state, self._renames)
+        return self._held.told
+
+    def _ids(self) -> list[Any]:
+        return [one.id for one in _entries(self._store)] if self._held is None else self._held.ids
 
     def dump(self, response: Any, chunks: list[tuple[int, Any]] | None) -> Any:
         if not self._renames:
             return super().dump(response, chunks)
-        places = {one.id: f"#{at}" for at, one in enumerate(_entries(self._store))}
+        places = {name: f"#{at}" for at, name in enumerate(self._ids())}
         return super().dump(_named(response, places), chunks)
 
     def load(self, data: Any) -> Any:
         found = super().load(data)
         if not self._renames:
             return found
-        return _named(found, {f"#{at}": one.id for at, one in enumerate(_entries(self._store))})
+        return _named(found, {f"#{at}": name for at, name in enumerate(self._ids())})
 
 
 def _entries(store: Any) -> list[Any]:
@@ -135,17 +149,22 @@ def _told(retriever: Any, without: Collection[str], witness: Witness) -> Remembe
     return Remembered(identity(retriever, without=without, witness=witness))
 
 
-def _state(store: Any, renames: bool, witness: Witness) -> Remembered:
+def _state(store: Any, renames: bool, witness: Witness) -> _Held:
     """All that a vector store holds, document by document: a version of the index says nothing of their metadata."""
+    told = identity(store, without=_CONTENT, witness=witness)
+    docstore = getattr(store, "docstore", None)
+    if qualified_name(type(docstore)) == _DOCSTORE:
+        _see_documents(getattr(store, "index_to_docstore_id", None), docstore, witness)
+    else:
+        _see_records(getattr(store, "store", None), witness)
     held = _entries(store)
+    ids = [one.id for one in held]
     if renames:
         held = [one.model_copy(update={"id": f"#{at}"}) for at, one in enumerate(held)]
-    told = identity(store, without=_CONTENT, witness=witness)
-    _see(getattr(store, "store", None), witness)
-    return Remembered([told, [identity(document) for document in held]])
+    return _Held(Remembered([told, [identity(document) for document in held]]), ids)
 
 
-def _see(records: Any, witness: Witness) -> None:
+def _see_records(records: Any, witness: Witness) -> None:
     """What the documents are made of, where that is a dict of dicts; else it is read anew each time."""
     if type(records) is not dict or len(records) > _SEEN or any(type(one) is not dict for one in records.values()):
         witness.blind = True
@@ -158,5 +177,19 @@ def _see(records: Any, witness: Witness) -> None:
                 identity(value, witness=witness)
 
 
+def _see_documents(names: Any, docstore: Any, witness: Witness) -> None:
+    """The documents of FAISS, where they are in a dict; else they are read anew each time."""
+    documents = vars(docstore).get("_dict")
+    if type(names) is not dict or type(documents) is not dict or len(names) > _SEEN:
+        witness.blind = True
+        return
+    witness.add_instance(docstore)
+    witness.add_class(type(docstore))
+    witness.add_container(names)
+    witness.add_container(documents)
+    for name in names.values():
+        identity(documents.get(name), witness=witness)
+
+
 _retrievers: Witnessed[Remembered] = Witnessed()
-_stores: dict[bool, Witnessed[Remembered]] = {renames: Witnessed() for renames in (False, True)}
+_stores: dict[bool, Witnessed[_Held]] = {renames: Witnessed() for renames in (False, True)}

@@ -62,7 +62,7 @@ import asyncio, os, sys, threading, time
 from pathlib import Path
 from clew.replay.flight import Flights
 from clew.tracer.boundary import MISSING
-from tests.replay.flights import Cache, key_of
+from tests.replay.flight.programs import Cache, key_of
 def say(word):
     print(word, flush=True)
 def hear():
@@ -74,7 +74,7 @@ cache = Cache(Path(sys.argv[1]))
 def program(body: str, folder: Path) -> subprocess.Popen[str]:
     """A process that runs `body` with `cache`, `say` and `hear`."""
     words = [sys.executable, "-c", HEAD + body, str(folder)]
-    root = Path(__file__).parent.parent.parent
+    root = Path(__file__).parents[3]
     return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
 
 

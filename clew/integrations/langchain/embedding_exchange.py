@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 from clew.integrations.langchain.attachment import is_service
 from clew.integrations.langchain.client import destinations
 from clew.integrations.langchain.space import fields_of
+from clew.replay.code.witness import Witness, Witnessed
 from clew.replay.identity import identity, is_hidden
+from clew.replay.key import Remembered
 from clew.replay.recording.loose import loose
 from clew.replay.value_exchange import ValueExchange
-from clew.store.digest import Domain, raw_digest
-from clew.store.encoding import encode_key
 from clew.store.errors import EncodingError, Unkeyable
 from clew.tracer import init
 from clew.tracer.capture import Batch
@@ -34,11 +34,12 @@ class EmbeddingModel:
     @functools.cached_property
     def digest(self) -> bytes:
         """What the model is. Raises Unkeyable."""
-        model, fields = self.embeddings, fields_of(self.embeddings)
-        reaching = [name for name, value in fields.items() if is_service(value) or is_hidden(value)]
+        known = _models.of(self.embeddings, _told)
+        if isinstance(known, Unkeyable):
+            raise known
+        told = Remembered([*known.value, identity(self.more)]) if any(self.more) else known.bare
         try:
-            about = [identity(model, without=reaching), destinations(model, fields, reaching), identity(self.more)]
-            return raw_digest(Domain.VALUE, encode_key(about, Batch(init.current().gate)))
+            return told.digest(Batch(init.current().gate))
         except EncodingError as error:
             raise Unkeyable(str(error)) from error
 
@@ -46,6 +47,31 @@ class EmbeddingModel:
     def seen(self) -> Any:
         """What can be seen of it."""
         return loose([type(self.embeddings), self.embeddings, self.more])
+
+
+class _Told(NamedTuple):
+    """What is known of a model while it is as it was: what it is and where it leads, alone and asked with nothing more."""
+
+    value: list[Any]
+    bare: Remembered
+
+
+def _told(embeddings: Any, witness: Witness) -> _Told | Unkeyable:
+    fields = fields_of(embeddings)
+    reaching = [name for name, value in fields.items() if is_service(value) or is_hidden(value)]
+    try:
+        found = [
+            identity(embeddings, without=reaching, witness=witness),
+            destinations(embeddings, fields, reaching, witness),
+        ]
+    except Unkeyable as error:
+        witness.blind = True
+        return error
+    return _Told(found, Remembered([*found, identity(_NOTHING)]))
+
+
+_NOTHING: list[Any] = [(), {}]  # more arguments
+_models: Witnessed[_Told | Unkeyable] = Witnessed()
 
 
 class Vector(NamedTuple):

@@ -18,13 +18,11 @@ as a program does something else between two calls; `warm_hit_ratio_to_floor` is
   every message in canonical encoding and hashed. `chain_bare_us`: the same fields of all messages in msgspec's own
   MessagePack, and BLAKE3 over all of it.
 * `computations`: four processes of eight threads ask for 40 keys, each of 20 ms work, at once.
-* `hits_wall_ratio_*`: the reference agent with every model, tool and retriever call a hit, over untraced: the larger of the
-  ratio of the fastest invocations and the median of paired turns, as in overhead.py.
+* `hits_*`, `record_*`, `recorded_*`, `traced_*`: the reference agent, cached and recorded (agents.py).
 """
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import functools
 import gc
@@ -41,6 +39,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from agents import agents
 from measure import ROOT, Bar, CheckFailed, Companion, Result, check, median, program, report, scratch
 from peers import ANSWER, PROMPT
 
@@ -48,9 +47,7 @@ HITS = 40  # in one turn of a round
 TURNS = 80
 PROCESSES, THREADS, KEYS = 4, 8, 40
 WORK_SECONDS = 0.02
-MODES = ("sync", "async")
-WARM_UP, TURN = 30, 4
-ASKED = 7  # calls of a run of the agent that can be hits: five of models, a tool, a retriever
+WARM_UP = 30
 PEERS = [
     "langchain-core",
     "langchain-community",
@@ -68,7 +65,7 @@ def cache(options: Any) -> Result:
     with scratch() as folder:
         figures |= hits(folder, options.rounds, None if options.no_peers else options.peers)
         figures |= flights(folder)
-    figures |= agents(options.bench, options.rounds, options.runs)
+    figures |= agents(options.bench, max(1, options.rounds // 5), options.runs)
     bars = {
         "hit_ratio_to_floor": Bar(1.6),
         "chain_key_ratio": Bar(0.1),
@@ -369,117 +366,12 @@ def flight(store: str, counted: str, number: str) -> None:
     clew.shutdown()
 
 
-# -- an agent of which every call is a hit
-
-
-def agents(bench: Path, rounds: int, runs: int) -> dict[str, float]:
-    """Untraced and all hits, in turns."""
-    if not (bench / "reference_agent.py").is_file():
-        raise CheckFailed(f"no reference_agent.py in {bench.absolute()}; --bench names the folder that holds it")
-    figures: dict[str, float] = {}
-    for mode in MODES:
-        plain: list[dict[str, Any]] = []
-        cached: list[dict[str, Any]] = []
-        for _ in range(max(1, rounds // 5)):
-            with scratch() as folder:
-                arguments = (mode, bench.absolute(), folder / "store")
-                pair = [Companion(__file__, "--agent", kind, *arguments, PAYLOAD="1000") for kind in ("plain", "hits")]
-                for turn in range(runs // TURN):
-                    for one in pair if turn % 2 else reversed(pair):
-                        one.say("go")
-                        one.hear()
-                for one, seen in zip(pair, (plain, cached), strict=True):
-                    one.say("end")
-                    seen.append(json.loads(one.hear()))
-                    one.end()
-        fastest = min(one["wall_min_us"] for one in cached) / min(one["wall_min_us"] for one in plain)
-        middle = median(
-            [
-                ours / theirs
-                for one, other in zip(cached, plain, strict=True)
-                for ours, theirs in zip(one["turns_us"], other["turns_us"], strict=True)
-            ]
-        )
-        figures |= {
-            f"hits_wall_ratio_{mode}": max(fastest, middle),
-            f"hits_wall_ratio_{mode}_min": fastest,
-            f"hits_wall_ratio_{mode}_median": middle,
-        }
-    return figures
-
-
-def agent_runs(kind: str, mode: str, bench: str, store: str) -> dict[str, Any]:
-    """One process: warm up, invoke each time it is told to, and make sure that all were hits."""
-    sys.path.insert(0, bench)
-    import reference_agent as agent
-
-    if kind == "hits":
-        import clew
-
-        clew.init("hits", store=store, cache=clew.Cache(retriever=True, tools={"calc": "pure"}))
-        clew.instrument()
-    graph = agent.build(is_async=mode == "async")
-    runner = asyncio.Runner()
-    walls: list[int] = []
-
-    def sync_runs(count: int) -> None:
-        for _ in range(count):
-            given = agent.INP()
-            started = time.perf_counter_ns()
-            graph.invoke(given)
-            walls.append(time.perf_counter_ns() - started)
-
-    async def async_runs(count: int) -> None:
-        for _ in range(count):
-            given = agent.INP()
-            started = time.perf_counter_ns()
-            await graph.ainvoke(given)
-            walls.append(time.perf_counter_ns() - started)
-
-    def invoke(count: int) -> None:
-        if mode == "async":
-            runner.run(async_runs(count))
-        else:
-            sync_runs(count)
-
-    invoke(WARM_UP)
-    walls.clear()
-    gc.collect()
-    print("ready", flush=True)
-    while sys.stdin.readline().strip() == "go":
-        invoke(TURN)
-        print("done", flush=True)
-    if kind == "hits":
-        all_hits(store, len(walls))
-    return {
-        "wall_min_us": min(walls) / 1e3,
-        "turns_us": [sum(walls[at : at + TURN]) / 1e3 for at in range(0, len(walls), TURN)],
-    }
-
-
-def all_hits(store: str, runs: int) -> None:
-    """Each call of the measured runs was answered from the cache, and there were as many as there should be."""
-    import clew
-
-    clew.flush()
-    counts: collections.Counter[str] = collections.Counter()
-    missed: collections.Counter[str] = collections.Counter()
-    with clew.open(store) as reader:
-        for span in reader.spans():
-            if span.kind in ("llm", "tool", "retriever"):
-                (counts if span.attributes.get("clew.cache.hit") else missed)[span.trace_id] += 1
-    whole = sum(1 for trace, count in counts.items() if count == ASKED and not missed[trace])
-    check(whole >= runs, f"{whole} of {runs} runs were hits throughout")
-
-
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["--hits", store]:
             measured_hits(store)
         case ["--flight", store, counted, number]:
             flight(store, counted, number)
-        case ["--agent", kind, mode, bench, store]:
-            print(json.dumps(agent_runs(kind, mode, bench, store)))
         case _:
             home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
             told = program(

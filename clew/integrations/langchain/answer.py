@@ -31,21 +31,37 @@ _CLASSES = [
 ]
 
 
-def own(response: Any) -> Any:
-    """A response that was read, with no message id that was minted for another call: LangChain gives it one."""
-    for generation in getattr(response, "generations", (response,)):
-        for one in generation if type(generation) is list else (generation,):
-            message = getattr(one, "message", None)
-            if message is not None and message.__dict__.get("id") is not None:
-                message.id = None
-    return response
-
-
 _new = object.__new__
 _set_fields, _set_given, _set_extra, _set_private = (
     BaseModel.__dict__[slot].__set__
     for slot in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
 )
+
+
+def own(response: Any) -> Any:
+    """A response with no message id that was minted for another call: LangChain gives it one. The one that is given may be
+    the program's: it keeps its own."""
+    message = getattr(response, "message", None)
+    if message is not None:
+        return response if message.__dict__.get("id") is None else _with(response, message=_with(message, id=None))
+    found = getattr(response, "generations", ())
+    for each in found:
+        for one in each if type(each) is list else (each,):
+            message = getattr(one, "message", None)
+            if message is not None and message.__dict__.get("id") is not None:
+                made = [list(map(own, each)) if type(each) is list else own(each) for each in found]
+                return _with(response, generations=made)
+    return response
+
+
+def _with(value: Any, **fields: Any) -> Any:
+    """Another one that has these fields, and else the very same."""
+    made = _new(type(value))
+    _set_fields(made, {**value.__dict__, **fields})
+    _set_given(made, set(value.__pydantic_fields_set__))
+    _set_extra(made, value.__pydantic_extra__)
+    _set_private(made, value.__pydantic_private__)
+    return made
 
 
 def _dump(value: Any) -> Any:

@@ -10,8 +10,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
-import msgspec
-
 from clew.replay.ambient import console
 from clew.replay.ambient.clock import listeners
 from clew.replay.answer import copied, pack
@@ -21,7 +19,6 @@ from clew.replay.recording.request import CLOCK, CONSOLE, Request, number, reque
 from clew.replay.stack import stack_of
 from clew.store.digest import Domain, raw_digest
 from clew.store.errors import Unstorable
-from clew.store.log import framed
 from clew.store.record import Answer
 from clew.tracer import context
 from clew.tracer.boundary import Call
@@ -126,11 +123,12 @@ class Recorder:
             return
         with tracer.faults.guard(f"recorded {kind}"):
             run, path = (tracer.process_run, "") if span is None else (span.run, span.path)
-            now, missing = time.time_ns(), ""
+            now, missing, batch = time.time_ns(), "", Batch(tracer.gate)
             try:
-                data, changed = redacted(pack(value), tracer.gate.cleaner)
+                data = pack(value)
             except Unstorable as error:
-                data, changed, missing = b"", False, str(error)[:500]
+                data, missing = b"", str(error)[:500]
+            answer, blob, changed = _put(data, batch)
             entry = Answer(
                 run_id=run.run_id,
                 trace_id=b"" if span is None else span.trace_id,
@@ -144,10 +142,13 @@ class Recorder:
                 fields={},
                 started_ns=now,
                 ended_ns=now,
+                answer=answer,
+                blob=blob,
                 missing=missing,
                 redacted=changed,
             )
-            self._write(entry, data)
+            batch.record(entry)
+            batch.commit()
 
     # -- what is written
 
@@ -175,7 +176,7 @@ class Recorder:
             told = parts if len(parts) == len(asked) and not hasattr(response, "__next__") else None
             for at, one in enumerate(asked):
                 if told is None:
-                    self._write(self._entry(call, one, started_ns, missing="an answer of another shape than its batch"))
+                    self._write(call, one, started_ns, missing="an answer of another shape than its batch")
                 else:
                     self._keep(call, one, started_ns, told[at], None)
 
@@ -184,12 +185,11 @@ class Recorder:
     ) -> None:
         try:
             told = asked.request.exchange.dump(response, chunks)
-            data, changed = redacted(pack(told), self.tracer.gate.cleaner)
+            data = pack(told)
         except Unstorable as error:
-            self._write(self._entry(call, asked, started_ns, missing=str(error)[:500]))
+            self._write(call, asked, started_ns, missing=str(error)[:500])
             return
-        usage = asked.request.exchange.usage(told)
-        self._write(self._entry(call, asked, started_ns, redacted=changed, usage=usage, left=left), data)
+        self._write(call, asked, started_ns, data, usage=asked.request.exchange.usage(told), left=left)
 
     def _left(self, call: Call, asked: list[Asked], started_ns: int, chunks: Chunks, how: str) -> None:
         """A call of which the program took no more: what it took is known."""
@@ -198,35 +198,33 @@ class Recorder:
                 if chunks:
                     self._keep(call, one, started_ns, None, chunks, left=how)
                 else:
-                    self._write(self._entry(call, one, started_ns, left=how))
+                    self._write(call, one, started_ns, left=how)
 
     def _raised(
         self, call: Call, asked: list[Asked], started_ns: int, error: Exception, chunks: Chunks | None = None
     ) -> None:
         with self.tracer.faults.guard("recorded failure"):
             for one in asked:
-                told, changed = redacted(failure.dump(error), self.tracer.gate.cleaner)
-                data = b""
-                if chunks:
-                    data, _ = redacted(pack(one.request.exchange.dump(None, chunks)), self.tracer.gate.cleaner)
-                self._write(self._entry(call, one, started_ns, error=told, raised=error, redacted=changed), data)
+                data = pack(one.request.exchange.dump(None, chunks)) if chunks else b""
+                self._write(call, one, started_ns, data, raised=error)
 
-    def _entry(
+    def _write(
         self,
         call: Call,
         asked: Asked,
         started_ns: int,
+        data: bytes = b"",
         *,
-        error: bytes = b"",
         raised: Exception | None = None,
         missing: str = "",
-        redacted: bool = False,
         usage: tuple[int, int] = (0, 0),
         left: str = "",
-    ) -> Answer:
-        span, request = call.span, asked.request
+    ) -> None:
+        span, request, batch = call.span, asked.request, Batch(self.tracer.gate)
         assert span is not None
-        return Answer(
+        error, error_changed = redacted(failure.dump(raised), batch) if raised is not None else (b"", False)
+        answer, blob, changed = _put(data, batch)
+        entry = Answer(
             run_id=span.run.run_id,
             trace_id=span.trace_id,
             span_id=span.span_id,
@@ -239,30 +237,38 @@ class Recorder:
             fields=request.fields,
             started_ns=started_ns,
             ended_ns=time.time_ns(),
+            answer=answer,
+            blob=blob,
             error=error,
             missing=missing,
             loose=request.loose,
             sampled=request.exchange.sampled,
-            redacted=redacted,
+            redacted=changed or error_changed,
             model=request.exchange.model,
             input_tokens=usage[0],
             output_tokens=usage[1],
             questions=question.answered(raised),
             left=left,
         )
+        batch.record(entry)
+        batch.commit()
 
-    def _write(self, entry: Answer, data: bytes = b"") -> None:
-        """Write an answer; a longer one stands once in the log, however often it was given."""
-        tracer = self.tracer
-        if len(data) > _INLINE_BYTES:
-            batch = Batch(tracer.gate)
-            name = raw_digest(Domain.BYTES, data)
-            batch.put(Domain.BYTES, name, data)  # it is clean already, and no text
-            batch.commit()
-            entry = msgspec.structs.replace(entry, blob=name)
-        elif data:
-            entry = msgspec.structs.replace(entry, answer=data)
-        tracer.log.append([framed(entry)])
+
+def _put(data: bytes, batch: Batch) -> tuple[bytes, bytes, bool]:
+    """What a record holds of a packed answer: itself, or the name of a longer one, which stands once in the log however
+    often it was given; and whether something in it was redacted."""
+    if not data:
+        return b"", b"", False
+    name = raw_digest(Domain.BYTES, data) if len(data) > _INLINE_BYTES else b""
+    if name in batch.gate.known and batch.current:  # it is in the log as it is
+        return b"", name, False
+    data, changed = redacted(data, batch)
+    if not name:
+        return data, b"", changed
+    if changed:
+        name = raw_digest(Domain.BYTES, data)
+    batch.put(Domain.BYTES, name, data)  # it is clean already, and no text
+    return b"", name, changed
 
 
 def record(tracer: Tracer) -> None:

@@ -92,7 +92,7 @@ def program(source: str, store: Path) -> subprocess.CompletedProcess[str]:
 def clew(*arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
     """The command line, in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "clew", *arguments],
+        [sys.executable, "-m", "clew.cli", *arguments],
         cwd=cwd or ROOT,
         env=environment(**variables),
         capture_output=True,

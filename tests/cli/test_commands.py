@@ -75,7 +75,7 @@ def test_runs_in_a_terminal_tell_how_each_ended(store: Path, width: int) -> None
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     with open(ours, "rb", buffering=0) as terminal:
-        command = [sys.executable, "-m", "clew", "runs", "--store", str(store)]
+        command = [sys.executable, "-m", "clew.cli", "runs", "--store", str(store)]
         started = subprocess.Popen(command, stdout=theirs, env=environment(NO_COLOR="1", TERM="xterm"), cwd=ROOT)
         os.close(theirs)
         text = b""

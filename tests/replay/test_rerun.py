@@ -117,7 +117,7 @@ def test_the_program_of_the_command_line(project: Path, tmp_path: Path) -> None:
 
     def clew_(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "clew", *arguments], capture_output=True, text=True, check=False, cwd=tmp_path
+            [sys.executable, "-m", "clew.cli", *arguments], capture_output=True, text=True, check=False, cwd=tmp_path
         )
 
     done = clew_("replay", "answer", "--json")
@@ -147,7 +147,7 @@ def test_a_mistake_on_the_command_line_is_said_before_anything_runs(project: Pat
         (["--answer", "abcd=x"], 1, "no recorded call of this run has the span 'abcd'"),
     ):
         done = subprocess.run(
-            [sys.executable, "-m", "clew", "replay", "answer", *arguments],
+            [sys.executable, "-m", "clew.cli", "replay", "answer", *arguments],
             capture_output=True,
             text=True,
             check=False,
@@ -243,7 +243,7 @@ def test_a_killed_replay_leaves_the_store_whole(project: Path, tmp_path: Path) -
     (project / "app.py").write_text(text)
     run(project, "you")
     replaying = subprocess.Popen(
-        [sys.executable, "-m", "clew", "replay", "answer"], cwd=project, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "clew.cli", "replay", "answer"], cwd=project, stdout=subprocess.PIPE, text=True
     )
     assert replaying.stdout is not None
     assert replaying.stdout.readline() == "READY\n"

@@ -1,4 +1,4 @@
-"""`python -m clew`: the command line where no `clew` script is installed."""
+"""`python -m clew.cli`: the command line where no `clew` script is installed."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ class CachePolicy:
             entry = actions.look(asked.key.digest, now, near=near)
             if entry is None or now - entry.when_ns > (asked.expires_after_ns or now):
                 return None  # what was said when it was kept counts, and what is said now
-            data = actions.answer(entry) if entry.blob else entry.answer
+            data = actions.answer(entry)
             told = unpack(data)
             return entry, data, asked.exchange.load_chunks(told) if chunks else asked.exchange.load(told)
         except (Unstorable, ClewError):

@@ -44,8 +44,8 @@ class Actions:
         """The action with this key; None where there is none, it has expired, or it cannot be read. With `near` no other
         store is asked."""
         known = self._known.get(key)
-        if known is not None and ((found := known[0]).expires_ns is None or lasts(found, now_ns)):
-            return found
+        if known is not None and lasts(known[0], now_ns):
+            return known[0]
         stored = self.read(key)
         if stored is not None and lasts(stored, now_ns):
             return stored

@@ -271,6 +271,24 @@ def test_what_messages_are_made_of(tracer: Tracer, change: Change, turns: int) -
     assert changes(lambda: of_model(tracer, model, asked_with), lambda: change(asked_with))
 
 
+QUESTION: dict[str, Change] = {
+    "its text": lambda one: setattr(one, "content", "another"),
+    "a name": lambda one: setattr(one, "name", "bob"),
+    "a dict deep inside": lambda one: one.additional_kwargs["a"].append(2),
+    "a number of another type": lambda one: one.additional_kwargs.update(b=True),
+    "a tuple for a list": lambda one: one.additional_kwargs.update(a=(1,)),
+    "a field more": lambda one: one.__pydantic_extra__.update(more=1),
+    "its class": lambda one: setattr(one, "__class__", SystemMessage),
+}
+
+
+@pytest.mark.parametrize("change", QUESTION.values(), ids=QUESTION.keys())
+def test_a_question_of_texts_alone(tracer: Tracer, change: Change) -> None:
+    """It is known by content, whatever else is the same."""
+    model, one = Counted(), HumanMessage("hello", additional_kwargs={"a": [1], "b": 1})
+    assert changes(lambda: of_model(tracer, model, [SystemMessage("system"), one]), lambda: change(one))
+
+
 @pytest.mark.parametrize("change", MESSAGE.values(), ids=MESSAGE.keys())
 def test_what_is_remembered_of_messages_is_what_they_would_be_told_as(
     tracer: Tracer, monkeypatch: pytest.MonkeyPatch, change: Change

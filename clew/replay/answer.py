@@ -31,7 +31,7 @@ class _Class(NamedTuple):
     name: str
     dump: Callable[[Any], Any]
     load: Callable[[Any], Any]
-    again: Callable[[Any], Callable[[], Any] | None] | None
+    again: Callable[[Any], Callable[[Any], Any] | None] | None
 
 
 _by_class: dict[type, _Class] = {}
@@ -43,12 +43,12 @@ def register_answer(
     dump: Callable[[Any], Any],
     load: Callable[[Any], Any],
     name: str | None = None,
-    again: Callable[[Any], Callable[[], Any] | None] | None = None,
+    again: Callable[[Any], Callable[[Any], Any] | None] | None = None,
 ) -> None:
     """Values of exactly this class may stand in an answer: `dump` takes one apart into data, `load` puts it together.
 
-    `again` gives of a value what makes others with the same in their dictionaries, None if it cannot change; it raises
-    Unstorable for one of which there is more.
+    `again` gives of a value what makes others of their dictionaries, None if it cannot change; it raises Unstorable for one
+    of which there is more.
     """
     known = _Class(name or f"{cls.__module__}.{cls.__qualname__}", dump, load, again)
     _by_class[cls] = _by_name[known.name] = known
@@ -180,17 +180,12 @@ def _back(code: int, content: memoryview) -> Any:
 _read = msgspec.msgpack.Decoder(ext_hook=_back).decode
 
 
-class _Step(NamedTuple):
-    """How one value in an answer is made: as it was, with its parts made anew."""
-
-    new: Callable[[], Any]
-    has_fields: bool
-    simple: list[tuple[Any, Callable[[], Any]]]  # parts with none of their own
-    parts: list[tuple[Any, int]]  # and others, each with the step that makes it
-
-
 class _Maker:
-    """Makes an answer anew, as often as it is asked for, from what was read of it once: in about half the time."""
+    """Makes an answer anew, as often as it is asked for, from what was read of it once: in about half the time.
+
+    Each step makes a value: a copy of its items or fields, in it those parts that have none of their own, those that an
+    earlier step made, and of fields what has them.
+    """
 
     __slots__ = ("_steps",)
 
@@ -208,39 +203,46 @@ class _Maker:
         if cls is str or cls is int or cls in _PLAIN:
             return None
         known = _by_class.get(cls)
+        finish = None
         if cls is dict or cls is list:
-            new, inside = value.copy, value.items() if cls is dict else enumerate(value)
+            within = value
         elif known is not None and known.again is not None:
-            new = known.again(value)
-            if new is None:
+            if (finish := known.again(value)) is None:
                 return None
-            inside = value.__dict__.items()
+            within = value.__dict__
         else:
             raise Unstorable(f"a {cls.__name__} that must be read")
-        made = _Step(new, known is not None, [], [])
-        for key, part in inside:
+        simple: list[tuple[Any, Callable[[], Any]]] = []
+        parts: list[tuple[Any, int]] = []
+        for key, part in enumerate(within) if cls is list else within.items():
             if (step := self._step(part)) is None:
                 continue
-            if step.simple or step.parts:
-                made.parts.append((key, len(self._steps)))
-                self._steps.append(step)
+            new, *inside, last = step
+            if last is None and not any(inside):
+                simple.append((key, new))
             else:
-                made.simple.append((key, step.new))
-        return made
+                parts.append((key, len(self._steps)))
+                self._steps.append(step)
+        return within.copy, simple, parts, finish
 
     def __call__(self) -> Any:
         made: list[Any] = []
-        for new, has_fields, simple, parts in self._steps:
-            value = new()
-            within = value.__dict__ if has_fields else value
+        for new, simple, parts, finish in self._steps:
+            within = new()
             for key, again in simple:
                 within[key] = again()
             for key, at in parts:
                 within[key] = made[at]
-            made.append(value)
+            made.append(within if finish is None else finish(within))
         return made[-1]
 
 
+_Step = tuple[  # no class of its own: it is taken apart each time
+    Callable[[], Any],
+    list[tuple[Any, Callable[[], Any]]],
+    list[tuple[Any, int]],
+    Callable[[Any], Any] | None,
+]
 _makers: dict[bytes, _Maker | bool] = {}  # True of an answer that was read once, False of one that has none
 
 

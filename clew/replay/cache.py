@@ -159,7 +159,7 @@ class CachePolicy:
         if call.exchange is None or call.span is None:
             return None
         settings = here(self.said, asked_for=call.operation == "call")
-        if settings is None or not settings.allows("function" if call.operation == "call" else call.kind):
+        if settings is None or ("function" if call.operation == "call" else call.kind) not in settings.kinds:
             return None
         try:
             exchange: Any = call.exchange()

@@ -28,10 +28,10 @@ class Growth:
         self._objects: list[Any] = []  # held, so that no other ones take their place in memory
         self._heads = bytearray()  # addresses of what they refer to: dictionary, other slots, class
         self._roots: list[Any] = []  # what is in them that can change, each followed by END
-        self._seen: list[Any] = []
+        self._seen: list[Sequence[Any]] = []  # held, too
         self._parts = bytearray()  # addresses of what those refer to
         self._dicts: list[dict[Any, Any]] = []
-        self._keys: list[Any] = []
+        self._keys = bytearray()  # addresses of theirs
         self._empty: list[Any] = []
 
     def begins(self, objects: Sequence[Any]) -> bool:
@@ -41,7 +41,7 @@ class Growth:
                 addresses(tuple(get_referents(*objects[: self.length]))) == self._heads
                 and addresses(tuple(get_referents(*self._roots))) == self._parts
                 and not any(self._empty)
-                and [*chain.from_iterable(self._dicts)] == self._keys
+                and addresses(tuple(chain.from_iterable(self._dicts))) == self._keys
             )
         except RuntimeError:  # another thread changes it now
             return False
@@ -65,7 +65,9 @@ class Growth:
             inner = value
             if type(value) is dict:
                 self._dicts.append(value)
-                self._keys += value
+                keys = tuple(value)
+                self._seen.append(keys)
+                self._keys += addresses(keys)
                 self.blind |= not _TEXTS.issuperset(map(type, value))
                 apart = self._apart if value is waiting[0] else ()
                 inner = [part for key, part in value.items() if key not in apart]

@@ -86,34 +86,26 @@ def request_of(kind: str, operation: str, fields: dict[str, bytes]) -> Digest:
 _requests: dict[tuple[Any, ...], Digest] = {}
 
 
-class AskedBefore:
-    """Keys of what one model or the like was asked, by content: with plain values alike in all, the key is the same.
-
-    So one that is asked the very same again needs no parts.
+class AskedBefore(dict[tuple[Any, ...], Key]):
+    """Keys of what one model or the like was asked, by all that tells it, as texts, and as content with plain values: with
+    those alike, the key is the same. So one that is asked the very same again needs no parts. They are not `numbered`.
     """
 
-    __slots__ = ("_chars", "_kept")
+    __slots__ = ("_size",)
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[tuple[str, ...], tuple[Any, ...]], tuple[tuple[bytes, Key], ...]] = {}
-        self._chars = 0
+        self._size = 0
 
-    def key(self, texts: tuple[str, ...], about: tuple[Any, ...], content: bytes) -> Key | None:
-        """The key of what has these texts and this content, and `about` beside them; None if it is not known."""
-        for known, key in self._kept.get((texts, about), ()):
-            if known == content:
-                return key
-        return None
-
-    def keep(self, texts: tuple[str, ...], about: tuple[Any, ...], content: bytes, key: Key) -> None:
-        """Remember a key, not one of those that are `numbered`."""
-        if self._chars > _KEPT_CHARS or len(self._kept) >= _REMEMBERED:
-            self._kept, self._chars = {}, 0
-        self._chars += len(content) + sum(map(len, texts))
-        self._kept[texts, about] = ((content, key), *self._kept.get((texts, about), ())[: _ALIKE - 1])
+    def keep(self, told: tuple[Any, ...], key: Key) -> None:
+        """Remember a key."""
+        if self._size > _KEPT_SIZE or len(self) >= _REMEMBERED:
+            self.clear()
+            self._size = 0
+        self._size += sum(len(one) for one in told if type(one) in (str, bytes))
+        self[told] = key
 
 
-_KEPT_CHARS, _ALIKE = 4 << 20, 4  # that are kept, and how many contents with the same texts
+_KEPT_SIZE = 4 << 20  # of the texts that are kept, in characters, and of all else in bytes
 
 
 class Part:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -87,9 +88,10 @@ class Cache:
             options.setdefault("retry_config", {"max_retries": 1, "retry_timeout": timedelta(seconds=10)})
         return Remote(url, token=self.token or os.environ.get(TOKEN) or None, options=options)
 
-    def allows(self, kind: str) -> bool:
-        """Whether calls of a kind may be answered from the cache."""
-        return kind in KINDS and bool(getattr(self, kind))
+    @functools.cached_property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of calls that may be answered from the cache."""
+        return frozenset(kind for kind in KINDS if getattr(self, kind))
 
     def effect_of(self, tool: str) -> Effect | None:
         """What is said here of a tool."""

@@ -222,7 +222,10 @@ class OpenSpan:
 
     def attributes(self, values: dict[str, Any]) -> None:
         """Attributes that became known during the call."""
-        self.facts.setdefault("attributes", {}).update({k: v for k, v in values.items() if v is not None})
+        known = self.facts.setdefault("attributes", {})
+        for name, value in values.items():
+            if value is not None:
+                known[name] = value
 
     def end(
         self,

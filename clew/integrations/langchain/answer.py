@@ -41,13 +41,13 @@ _set_fields, _set_given, _set_extra, _set_private = (
 def own(response: Any) -> Any:
     """A response with no message id that was minted for another call: LangChain gives it one. The one that is given may be
     the program's: it keeps its own."""
-    message = getattr(response, "message", None)
-    if message is not None:
+    fields = response.__dict__
+    if (message := fields.get("message")) is not None:
         return response if message.__dict__.get("id") is None else _with(response, message=_with(message, id=None))
-    found = getattr(response, "generations", ())
+    found = fields.get("generations", ())
     for each in found:
         for one in each if type(each) is list else (each,):
-            message = getattr(one, "message", None)
+            message = one.__dict__.get("message")
             if message is not None and message.__dict__.get("id") is not None:
                 made = [list(map(own, each)) if type(each) is list else own(each) for each in found]
                 return _with(response, generations=made)
@@ -87,14 +87,14 @@ def _register(cls: Any) -> None:
             made.__pydantic_extra__.update(extra)
         return made
 
-    def again(value: Any) -> Callable[[], Any]:
-        fields, given, extra = value.__dict__, value.__pydantic_fields_set__, value.__pydantic_extra__
+    def again(value: Any) -> Callable[[Any], Any]:
+        given, extra = value.__pydantic_fields_set__, value.__pydantic_extra__
         if extra or value.__pydantic_private__ is not None:
             raise Unstorable("more than fields")
 
-        def made() -> Any:
+        def made(fields: Any) -> Any:
             new = _new(cls)
-            _set_fields(new, fields.copy())
+            _set_fields(new, fields)
             _set_given(new, given.copy())
             _set_extra(new, None if extra is None else {})
             _set_private(new, None)

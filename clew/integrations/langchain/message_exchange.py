@@ -10,7 +10,6 @@ is known by its content (store/plain.py); a conversation that was asked with bef
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -176,23 +175,24 @@ def _memo_of(sink: Batch) -> _Memo:
     return memo
 
 
-def fields_of(messages: list[Any]) -> tuple[tuple[str, ...], list[dict[str, Any]]] | None:
-    """The texts of messages, and all else that is in them beside their classes; None where that is more than a dictionary
-    each, or the last one has an id, which others like it have not."""
+def looked_at(messages: list[Any]) -> tuple[list[Any], list[dict[str, Any]]] | None:
+    """The class and the text of each message, and all else that is in it; None where that is more than a dictionary each, or
+    the last one has an id, which others like it have not."""
     try:
-        if not messages or messages[-1].id is not None or any(map(_extra_of, messages)):
+        if not messages or messages[-1].id is not None:
             return None
-        texts, fields = [], []
+        seen: list[Any] = []
+        fields = []
         for message in messages:
             rest = message.__dict__.copy()
-            texts.append(rest.pop("content"))
+            text = rest.pop("content")
+            if type(text) is not str or message.__pydantic_extra__:
+                return None
+            seen += type(message), text
             fields.append(rest)
     except (AttributeError, KeyError):  # no message
         return None
-    return (tuple(texts), fields) if _TEXTS.issuperset(map(type, texts)) else None
-
-
-_extra_of, _TEXTS = attrgetter("__pydantic_extra__"), frozenset((str,))
+    return seen, fields
 
 
 def _apart(message: Any) -> tuple[dict[str, Any], str | None, tuple[Any, Any]]:

@@ -7,8 +7,9 @@ is the same request.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 from langchain_core.language_models import BaseLLM
 from langchain_core.language_models.chat_models import generate_from_stream
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -23,7 +24,7 @@ from langchain_core.outputs import (
 
 from clew.integrations.langchain.answer import own
 from clew.integrations.langchain.attachment import is_service
-from clew.integrations.langchain.message_exchange import Messages, fields_of
+from clew.integrations.langchain.message_exchange import Messages, looked_at
 from clew.integrations.langchain.reach import known_reach, reach
 from clew.integrations.langchain.transport import unread
 from clew.replay.code.witness import Witness, Witnessed
@@ -47,7 +48,7 @@ _TRANSPORT_OPTIONS = frozenset((
 _CUT_SHORT = frozenset(("length", "max_tokens", "content_filter", "refusal", "safety", "recitation", "blocklist"))
 
 
-class _Model(NamedTuple):
+class _Model(msgspec.Struct):
     """What is known of a model while it is as it was: what it is, and what it says of itself."""
 
     told: Remembered | Unkeyable
@@ -56,8 +57,9 @@ class _Model(NamedTuple):
     transport: frozenset[str]  # options that say nothing about the answer
     name: str
     completes: bool
+    operation: str
     temperature: Any
-    elsewhere: Any  # the temperature that it hands on beside its own
+    elsewhere: bool  # it hands on a temperature beside its own, which is not 0
     answers: Any  # how many it gives
     asked: AskedBefore
 
@@ -69,16 +71,17 @@ def _model(instance: Any, witness: Witness) -> _Model:
     except Unkeyable as error:
         told, witness.blind = error, True
     services = [name for name, value in fields.items() if is_service(value)]
-    about = instance._get_ls_params()
+    about, completes = instance._get_ls_params(), isinstance(instance, BaseLLM)
     return _Model(
         told,
         services,
         known_reach(instance, fields, services, witness),
         unread(_TRANSPORT_OPTIONS, type(instance)),
         str(about.get("ls_model_name") or getattr(instance, "model_name", None) or instance._llm_type),
-        isinstance(instance, BaseLLM),
+        completes,
+        "completion" if completes else "chat",
         about.get("ls_temperature", getattr(instance, "temperature", None)),
-        (getattr(instance, "model_kwargs", None) or {}).get("temperature", 0),
+        (getattr(instance, "model_kwargs", None) or {}).get("temperature", 0) != 0,
         getattr(instance, "n", None),
         AskedBefore(),
     )
@@ -95,7 +98,6 @@ class ModelExchange:
     """A call of a chat model, or of a completion model."""
 
     __slots__ = (
-        "_completes",
         "_content",
         "_instance",
         "_model",
@@ -114,38 +116,35 @@ class ModelExchange:
         self._stop = stop
         self._options = options
         self._model = model = _models.of(instance, _model)
-        self._completes = model.completes
-        self.operation = "completion" if model.completes else "chat"
+        self.operation = model.operation
         self.model = model.name
-        self._told: tuple[tuple[str, ...], tuple[Any, ...], bytes] | None = None
-        self.sampled = options.get("temperature", model.temperature) != 0 or model.elsewhere != 0
+        self._told: tuple[Any, ...] | None = None  # how it is known, if it can be: see `known`
+        self.sampled = model.elsewhere or options.get("temperature", model.temperature) != 0
 
     def known(self, gate: Gate) -> Key | None:
         """The key, where the very same was asked before."""
         messages, model, self._told = self._content, self._model, None
-        if len(messages) >= _FEW or model.completes or (found := fields_of(messages)) is None:
+        if len(messages) >= _FEW or model.completes or (found := looked_at(messages)) is None:
             return None
         if (version := gate.version) != gate.secrets.version:
             return None
-        texts, fields = found
-        self._plain = [self._instance._identifying_params, self._stop, self._options, fields]
-        content = marshalled(self._plain)
-        if content is None:
+        seen, fields = found
+        self._plain = plain = [self._instance._identifying_params, self._stop, self._options, fields]
+        if (content := marshalled(plain)) is None:
             return None
         reached = model.reached or self._reached()
         if not isinstance(reached, Part):
             return None
-        self._told = told = texts, (gate, version, reached, *map(type, messages)), content
-        return model.asked.key(*told)
+        self._told = told = (gate, version, reached, content, *seen)
+        return model.asked.get(told)
 
     def learn(self, key: Key) -> None:
         """Remember the key that was made of the parts, if what was asked is still as `known` saw it."""
         if self._told is None or not is_plain(self._plain):
             return
-        texts, about, content = self._told
-        now = fields_of(self._content)
-        if now is not None and now[0] == texts and marshalled([*self._plain[:3], now[1]]) == content:
-            self._model.asked.keep(texts, about, content, key)
+        now = looked_at(self._content)
+        if now is not None and (marshalled([*self._plain[:3], now[1]]), *now[0]) == self._told[3:]:
+            self._model.asked.keep(self._told, key)
 
     def parts(self) -> dict[str, Any]:
         model, options = self._model, self._options
@@ -156,7 +155,7 @@ class ModelExchange:
         if options:
             options = {name: value for name, value in options.items() if name not in model.transport}
         if self._told is not None:  # what `known` saw: asked again, it may be another one by now
-            parameters, reached = self._plain[0], self._told[1][2]
+            parameters, reached = self._plain[0], self._told[2]
         else:
             parameters, reached = self._instance._identifying_params, model.reached or self._reached()
         asked: dict[str, Any] = {
@@ -166,7 +165,7 @@ class ModelExchange:
             "stop": _NONE if self._stop is None else plain_part(self._stop),
             "options": plain_part(options) if options else _NOTHING,
         }
-        if self._completes:
+        if self._model.completes:
             asked["prompts"] = plain_part(list(self._content))
         else:
             asked["messages"] = Messages(self._content)
@@ -191,7 +190,7 @@ class ModelExchange:
         if "response" in data:
             return own(data["response"])
         chunks = [own(chunk) for _, chunk in data["chunks"]]
-        if not self._completes:
+        if not self._model.completes:
             return generate_from_stream(iter(chunks))
         whole = chunks[0]
         for chunk in chunks[1:]:
@@ -209,7 +208,7 @@ class ModelExchange:
         return [(0, ChatGenerationChunk(message=_as_chunk(first.message), generation_info=first.generation_info))]
 
     def made(self, value: Any, recorded: Any) -> Any:
-        if self._completes:
+        if self._model.completes:
             return LLMResult(generations=[[Generation(text=_text(value))]])
         return ChatResult(generations=[ChatGeneration(message=_message(value, recorded))])
 

@@ -26,7 +26,7 @@ def is_compiled(name: str, value: Any) -> bool:
 
 
 def said(value: Any) -> list[tuple[str, Any]] | None:
-    """What a field or a decorator of a class says, by name; None of anything else."""
+    """What a field or a decorator of a class says, by name, but for empty lists and the like; None of anything else."""
     cls = type(value)
     place = (cls.__module__, cls.__qualname__)
     if place == _FIELD:
@@ -40,4 +40,5 @@ def said(value: Any) -> list[tuple[str, Any]] | None:
         names = []
     else:
         return None
-    return [(name, getattr(value, name)) for name in sorted(names) if name not in _LEFT_OUT and hasattr(value, name)]
+    found = [(name, getattr(value, name)) for name in sorted(names) if name not in _LEFT_OUT and hasattr(value, name)]
+    return [(name, part) for name, part in found if part or type(part) not in (dict, list)]

@@ -11,20 +11,20 @@ from __future__ import annotations
 import ctypes
 import functools
 import struct
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from gc import get_referents
 from itertools import chain
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from types import FunctionType, MappingProxyType, MemberDescriptorType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from clew.replay.code.reading import ABSENT, Reading, look, unchanged
 from clew.replay.code.version import version_of
 
 T = TypeVar("T")
 _KEPT = 256  # objects of which is known what was made of them
-_version = attrgetter("value")
 _HEAD, _POINTER = tuple.__basicsize__, struct.calcsize("P")
 END = [object()]  # stands between two objects: what the one refers to cannot pass for what the other does
 _DICTS = (dict, MappingProxyType)
@@ -33,13 +33,12 @@ _HELD = (list, set, tuple, frozenset)
 
 
 def _addresses(of: tuple[Any, ...]) -> bytes:
-    """The addresses that a tuple holds, as they stand in memory: comparing them one by one takes ten times as long."""
-    return _bytes_at(id(of) + _HEAD, _POINTER * len(of))  # type: ignore[no-any-return]
+    """The addresses that a tuple holds, as they stand in memory: to compare them one by one takes ten times as long."""
+    found: bytes = _memory(id(of) + _HEAD)[: _POINTER * len(of)]
+    return found
 
 
-_bytes_at: Any = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)(
-    ("PyBytes_FromStringAndSize", ctypes.pythonapi)
-)
+_memory: Any = (ctypes.c_char * sys.maxsize).from_address
 
 
 def _counted(of: tuple[Any, ...]) -> bytes:
@@ -48,19 +47,6 @@ def _counted(of: tuple[Any, ...]) -> bytes:
 
 
 addresses = _addresses if _addresses((None, END)) == _counted((None, END)) else _counted
-
-
-class _Sealed(NamedTuple):
-    """What is compared, as flat lists."""
-
-    roots: list[Any]  # each followed by END; last what is empty, and refers to nothing
-    addresses: bytes  # of what they referred to
-    dicts: list[dict[Any, Any]]
-    keys: list[Any]  # of those
-    lookups: list[Callable[[], tuple[Any, ...]]]  # what stands in namespaces; the addresses of it are the last ones
-    absent: list[tuple[Mapping[str, Any], list[str]]]
-    places: list[ctypes.c_uint]  # where the versions of classes stand
-    versions: list[int]
 
 
 class Witness:
@@ -73,23 +59,21 @@ class Witness:
         self._roots: dict[int, tuple[Any, list[Any]]] = {}  # objects, with what they referred to, by their ids
         self._keyed: dict[int, tuple[dict[Any, Any], list[Any]]] = {}
         self._empty: dict[int, Any] = {}
-        self._classes: dict[int, tuple[type, ctypes.c_uint, int]] = {}
+        self._classes: dict[int, tuple[type, ctypes.c_uint, bytes]] = {}
         self._names: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}  # by the id of a namespace
         self._readings: list[Reading] = []
         self._sealed: _Sealed | None = None
 
     def holds(self, *owners: Any) -> bool:
         """Whether everything is as it was. `owners` are what `begin` was given."""
-        roots, told, dicts, keys, lookups, absent, places, versions = self._sealed or self._seal()
+        roots, dicts, lookups, told, absent, places, versions = self._sealed or self._seal()
         try:
-            seen = get_referents(*owners, *roots)
+            seen = get_referents(*owners)
+            seen += get_referents(*roots)
+            seen += chain.from_iterable(dicts)
             for values in lookups:
                 seen += values()
-            if (
-                addresses(tuple(seen)) != told
-                or [*map(_version, places)] != versions
-                or [*chain.from_iterable(dicts)] != keys
-            ):
+            if addresses(tuple(seen)) != told or b"".join(places) != versions:
                 return False
         except (RuntimeError, KeyError):  # another thread changes it now, or a name is gone
             return False
@@ -105,7 +89,7 @@ class Witness:
             roots += (root, END)
             seen += referred
         dicts = [one for one, _ in self._keyed.values()]
-        keys = [key for _, keys in self._keyed.values() for key in keys]
+        seen += [key for _, keys in self._keyed.values() for key in keys]
         below = {id(owner) for cls, _, _ in self._classes.values() for owner in cls.__mro__[1:]}
         classes = [one for key, one in self._classes.items() if key not in below]  # a version tells of those above, too
         lookups: list[Callable[[], tuple[Any, ...]]] = []
@@ -119,15 +103,14 @@ class Witness:
                 seen += [names[name] for name in there]
             if gone:
                 absent.append((space, gone))
-        self._sealed = _Sealed(
-            [*roots, *self._empty.values()],
-            addresses(tuple(seen)),
+        self._sealed = (
+            (*roots, *self._empty.values()),
             dicts,
-            keys,
             lookups,
+            addresses(tuple(seen)),
             absent,
             [place for _, place, _ in classes],
-            [version for _, _, version in classes],
+            b"".join([version for _, _, version in classes]),
         )
         return self._sealed
 
@@ -165,7 +148,7 @@ class Witness:
         place = version_of(cls) if cls.__flags__ & _HEAP_TYPE else None
         self._sealed = None
         if place is not None:
-            self._classes[id(cls)] = cls, place, place.value
+            self._classes[id(cls)] = cls, place, bytes(place)
             return
         for owner in cls.__mro__:
             if owner.__flags__ & _HEAP_TYPE:
@@ -217,6 +200,17 @@ class Witness:
                 known.setdefault(name, value)
         self._readings += other._readings
         self._sealed = None
+
+
+_Sealed = tuple[  # what is compared, as flat lists; no class of its own: it is taken apart each time
+    tuple[Any, ...],  # roots, each followed by END; last what is empty, and refers to nothing
+    list[dict[Any, Any]],
+    list[Callable[[], tuple[Any, ...]]],  # what stands in namespaces
+    bytes,  # addresses of what the roots referred to, of the keys of the dictionaries, and of what stood in namespaces
+    list[tuple[Mapping[str, Any], list[str]]],  # and of namespaces, the names that did not
+    list[ctypes.c_uint],  # where the versions of classes stand
+    bytes,  # those
+]
 
 
 class Witnessed(Generic[T]):

@@ -3,7 +3,8 @@
     python benchmarks/cache.py [--json] [--rounds 15] [--runs 60] [--bench FOLDER] [--peers FOLDER | --no-peers]
 
 All figures of one kind are of one run, in turns, and medians of CPU microseconds. Floor and hits take turns call by call,
-as a program does something else between two calls; `warm_hit_ratio_to_floor` is of each many times in a row.
+as a program does something else between two calls, and so do the typed floor and hits that read the catalog;
+`warm_hit_ratio_to_floor` is of each many times in a row.
 
 * `floor_us`: a chat request with a 10 KB prompt as a dict -> MessagePack in sorted order -> BLAKE3 -> one prepared read of
   SQLite -> the answer decoded to a dict. Nothing of a framework. `typed_floor_us`: the same in clew's canonical encoding,
@@ -44,6 +45,7 @@ from measure import ROOT, Bar, CheckFailed, Companion, Result, check, median, pr
 from peers import ANSWER, PROMPT
 
 HITS = 40  # in one turn of a round
+CALLS = 200  # of each in a round, where they take turns call by call
 TURNS = 80
 PROCESSES, THREADS, KEYS = 4, 8, 40
 WORK_SECONDS = 0.02
@@ -130,10 +132,8 @@ def measured_hits(store: str) -> None:
     """One process: rounds of the floor, of hits and of keys, as long as they are asked for."""
     import msgspec
     from blake3 import blake3
-    from langchain_core.language_models import BaseChatModel
+    from chat import Chat
     from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
-    from langchain_core.outputs import ChatGeneration, ChatResult
-    from pydantic import SecretStr
 
     import clew
     from clew.integrations.langchain import message_exchange
@@ -145,27 +145,6 @@ def measured_hits(store: str) -> None:
     from clew.tracer.boundary import Call
     from clew.tracer.capture import Batch
     from clew.tracer.span import OpenSpan
-
-    class Chat(BaseChatModel):
-        model: str = "m-1"
-        temperature: float = 0.0
-        max_tokens: int = 512
-        base_url: str = "https://api.example/v1"
-        api_key: SecretStr = SecretStr("x" * 20)
-
-        @property
-        def _llm_type(self) -> str:
-            return "bench"
-
-        @property
-        def _identifying_params(self) -> dict[str, Any]:
-            return {"model": self.model, "temperature": self.temperature, "max_tokens": self.max_tokens}
-
-        def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **more: Any) -> ChatResult:
-            about = {"model_name": "m-1", "finish_reason": "stop"}
-            usage = {"input_tokens": 2500, "output_tokens": 50, "total_tokens": 2550}
-            message = AIMessage(ANSWER, response_metadata=about, usage_metadata=usage)
-            return ChatResult(generations=[ChatGeneration(message=message)])
 
     tracer = clew.init("cache", store=store, cache=True)
     assert tracer is not None
@@ -270,9 +249,8 @@ def measured_hits(store: str) -> None:
         found = {
             "warm_hit_us": each(hit, calls),
             "warm_floor_us": each(floor, calls),
-            **turns(
-                {"hit_us": hit, "floor_us": floor, "typed_floor_us": typed_floor, "hit_catalog_us": hit_catalog}, asked
-            ),
+            **turns({"hit_us": hit, "floor_us": floor}, asked),
+            **turns({"hit_catalog_us": hit_catalog, "typed_floor_us": typed_floor}, asked),
             "invoke_us": each(model.invoke, [messages() for _ in range(HITS)]),
             **{name: median([one[name] for one in chains]) for name in chains[0]},
         }
@@ -301,17 +279,17 @@ def each(call: Callable[[Any], Any], given: list[Any]) -> float:
 
 
 def turns(tried: dict[str, Callable[[Any], Any]], asked: Callable[[], Any]) -> dict[str, float]:
-    """CPU microseconds of one call of each, which take turns; each call is made just before it is asked."""
-    spent = dict.fromkeys(tried, 0)
-    for _ in range(HITS):
+    """Median CPU microseconds of a call of each, which take turns; each call is made just before it is asked."""
+    spent: dict[str, list[int]] = {name: [] for name in tried}
+    for _ in range(CALLS):
         for name, call in tried.items():
             given = asked()
             started = time.thread_time_ns()
             call(given)
             ended = time.thread_time_ns()
-            spent[name] += 2 * ended - started - time.thread_time_ns()  # less what it takes to read the clock
+            spent[name].append(2 * ended - started - time.thread_time_ns())  # less what it takes to read the clock
             given.span.end()
-    return {name: total / HITS / 1e3 for name, total in spent.items()}
+    return {name: median(times) / 1e3 for name, times in spent.items()}
 
 
 # -- computed at once

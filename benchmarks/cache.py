@@ -6,12 +6,12 @@ All figures of one kind are of one run, in turns, and medians of CPU microsecond
 as a program does something else between two calls, and so do the typed floor and hits that read the catalog;
 `warm_hit_ratio_to_floor` is of each many times in a row.
 
-* `floor_us`: a chat request with a 10 KB prompt as a dict -> MessagePack in sorted order -> BLAKE3 -> one prepared read of
+* `floor_us`: a chat request with a 10 KB prompt, a dict made anew each time -> MessagePack in sorted order -> BLAKE3 -> one prepared read of
   SQLite -> the answer decoded to a dict. Nothing of a framework. `typed_floor_us`: the same in clew's canonical encoding,
   nothing remembered: msgspec's own takes a tuple or a set for a list.
 * `hit_us`: `CachePolicy.call` of the same request to a LangChain chat model: everything between the boundary and the answer,
   which is the key of model, parameters, options and messages, the look-up, the `ChatResult` put together, and what
-  the span is told. The messages are new objects each time, as their content is. The action stands in memory, as after
+  the span is told. The messages are new objects each time, and so is their text. The action stands in memory, as after
   the first hit in a process; `hit_catalog_us` reads it from the catalog each time.
 * `invoke_us`: `model.invoke` of a hit, with LangChain's own work, the span and its payload; `peer_*` are in peers.py.
 * `chain_key_us`: the whole key of turn 80 of a conversation (160 messages, 218 KB) just after that of turn 79; each message
@@ -25,6 +25,7 @@ as a program does something else between two calls, and so do the typed floor an
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 import gc
 import json
@@ -79,6 +80,15 @@ def cache(options: Any) -> Result:
 
 
 # -- a hit
+
+
+@dataclasses.dataclass(slots=True)
+class Asked:
+    """One thing that is asked, new in all that it holds: as a call, and as the floor takes it."""
+
+    call: Any
+    span: Any
+    request: dict[str, Any]
 
 
 def hits(folder: Path, rounds: int, peers: Path | None) -> dict[str, float]:
@@ -154,50 +164,53 @@ def measured_hits(store: str) -> None:
     policy = getattr(tracer.policies, "cache", None) or policy
 
     def messages() -> list[Any]:
-        return [SystemMessage("You are helpful."), HumanMessage(PROMPT)]
+        return [SystemMessage("You are helpful."), HumanMessage(PROMPT[:9] + PROMPT[9:])]
 
-    def asked() -> Call:
+    def asked() -> Asked:
         given = messages()
         span = OpenSpan(tracer, "llm", "m-1", parent=None, used=[("messages", "message", given)])
         exchange = functools.partial(_exchange, model, "chat", (given,), {})
-        return Call("llm", "chat", model, name="m-1", span=span, exchange=exchange)
+        system, user = given
+        request = {
+            "model": "m-1",
+            "temperature": 0.0,
+            "max_tokens": 512,
+            "messages": [{"role": "system", "content": system.content}, {"role": "user", "content": user.content}],
+        }
+        return Asked(Call("llm", "chat", model, name="m-1", span=span, exchange=exchange), span, request)
 
     def performed() -> Any:
         raise CheckFailed("a hit was performed")
 
-    def hit(call: Call) -> None:
-        found = policy.call(call, performed)
+    def hit(asked: Asked) -> None:
+        found = policy.call(asked.call, performed)
         if found.generations[0].message.content != ANSWER:
             raise CheckFailed("a hit gives another answer")
 
-    def hit_catalog(call: Call) -> None:
+    def hit_catalog(asked: Asked) -> None:
         policy.actions.forget()
-        hit(call)
+        hit(asked)
 
-    request = {
-        "model": "m-1",
-        "temperature": 0.0,
-        "max_tokens": 512,
-        "messages": [{"role": "system", "content": "You are helpful."}, {"role": "user", "content": PROMPT}],
-    }
     encode, decode = msgspec.msgpack.Encoder(order="sorted").encode, msgspec.msgpack.Decoder().decode
     database = sqlite3.connect(f"{store}-floor.db", isolation_level=None)
     database.execute("PRAGMA journal_mode=WAL")
     database.execute("CREATE TABLE action (id INTEGER PRIMARY KEY, key BLOB UNIQUE, answer BLOB)")
     answer = {"content": ANSWER, "model_name": "m-1", "finish_reason": "stop", "tokens": [2500, 50]}
 
-    def canonical() -> bytes:
+    def canonical(request: Any) -> bytes:
         return raw_digest(VALUE, encode_key(request, Digester()))
 
-    def bare() -> bytes:
+    def bare(request: Any) -> bytes:
         return blake3(encode(request)).digest()
 
     cursor = database.cursor()
     for key_of_request in (canonical, bare):
-        cursor.execute("INSERT INTO action (key, answer) VALUES (?, ?)", (key_of_request(), encode(answer)))
+        cursor.execute(
+            "INSERT INTO action (key, answer) VALUES (?, ?)", (key_of_request(asked().request), encode(answer))
+        )
 
-    def floor(_: Call, key: Callable[[], bytes] = bare) -> None:
-        row = cursor.execute("SELECT answer FROM action WHERE key = ?", (key(),)).fetchone()
+    def floor(asked: Asked, key: Callable[[Any], bytes] = bare) -> None:
+        row = cursor.execute("SELECT answer FROM action WHERE key = ?", (key(asked.request),)).fetchone()
         if decode(row[0])["content"] != ANSWER:
             raise CheckFailed("the floor gives another answer")
 
@@ -278,7 +291,7 @@ def each(call: Callable[[Any], Any], given: list[Any]) -> float:
     return (time.thread_time_ns() - started) / len(given) / 1e3
 
 
-def turns(tried: dict[str, Callable[[Any], Any]], asked: Callable[[], Any]) -> dict[str, float]:
+def turns(tried: dict[str, Callable[[Asked], Any]], asked: Callable[[], Asked]) -> dict[str, float]:
     """Median CPU microseconds of a call of each, which take turns; each call is made just before it is asked."""
     spent: dict[str, list[int]] = {name: [] for name in tried}
     for _ in range(CALLS):

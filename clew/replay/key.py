@@ -86,26 +86,44 @@ def request_of(kind: str, operation: str, fields: dict[str, bytes]) -> Digest:
 _requests: dict[tuple[Any, ...], Digest] = {}
 
 
-class AskedBefore(dict[tuple[Any, ...], Key]):
-    """Keys of what one model or the like was asked, by all that tells it, as texts, and as content with plain values: with
-    those alike, the key is the same. So one that is asked the very same again needs no parts. They are not `numbered`.
+class AskedBefore:
+    """Keys of what one model or the like was asked, by its texts and by all else that tells it: with those alike, the key is
+    the same. So one that is asked the very same again needs no parts. They are not `numbered`.
+
+    A long text is new each time, as a rule, and to compare it with a few takes less time than to hash it.
     """
 
-    __slots__ = ("_size",)
+    __slots__ = ("_count", "_kept", "_size")
 
     def __init__(self) -> None:
-        self._size = 0
+        self._kept: dict[tuple[Any, ...], dict[tuple[str, ...], Key]] = {}
+        self._count = self._size = 0
 
-    def keep(self, told: tuple[Any, ...], key: Key) -> None:
+    def get(self, told: tuple[Any, ...], texts: tuple[str, ...]) -> Key | None:
+        """The key of what is told so, with these texts; None if it is not known."""
+        alike = self._kept.get(told, _NOTHING)
+        if len(alike) > _FEW:
+            return alike.get(texts)
+        for known, key in alike.items():
+            if known == texts:
+                return key
+        return None
+
+    def keep(self, told: tuple[Any, ...], texts: tuple[str, ...], key: Key) -> None:
         """Remember a key."""
-        if self._size > _KEPT_SIZE or len(self) >= _REMEMBERED:
-            self.clear()
-            self._size = 0
-        self._size += sum(len(one) for one in told if type(one) in (str, bytes))
-        self[told] = key
+        if self._size > _KEPT_CHARS or self._count >= _REMEMBERED:
+            self._kept, self._count, self._size = {}, 0, 0
+        self._size += sum(map(len, texts))
+        self._count += 1
+        alike = self._kept.get(told, _NOTHING)
+        if len(alike) > _FEW:
+            alike[texts] = key
+        else:  # another thread may go through it
+            self._kept[told] = {**alike, texts: key}
 
 
-_KEPT_SIZE = 4 << 20  # of the texts that are kept, in characters, and of all else in bytes
+_KEPT_CHARS, _FEW = 4 << 20, 8  # characters that are kept; texts that are compared one by one
+_NOTHING: dict[tuple[str, ...], Key] = {}
 
 
 class Part:

@@ -175,24 +175,26 @@ def _memo_of(sink: Batch) -> _Memo:
     return memo
 
 
-def looked_at(messages: list[Any]) -> tuple[list[Any], list[dict[str, Any]]] | None:
-    """The class and the text of each message, and all else that is in it; None where that is more than a dictionary each, or
-    the last one has an id, which others like it have not."""
+def looked_at(messages: list[Any]) -> tuple[tuple[str, ...], list[Any], list[dict[str, Any]]] | None:
+    """The texts of messages, the class of each and the length of its text, and all else that is in them; None where that is
+    more than a dictionary each, or the last one has an id, which others like it have not."""
+    texts: list[str] = []
+    shapes: list[Any] = []
+    fields: list[dict[str, Any]] = []
     try:
         if not messages or messages[-1].id is not None:
             return None
-        seen: list[Any] = []
-        fields = []
         for message in messages:
             rest = message.__dict__.copy()
             text = rest.pop("content")
             if type(text) is not str or message.__pydantic_extra__:
                 return None
-            seen += type(message), text
+            texts.append(text)
+            shapes += type(message), len(text)
             fields.append(rest)
     except (AttributeError, KeyError):  # no message
         return None
-    return seen, fields
+    return tuple(texts), shapes, fields
 
 
 def _apart(message: Any) -> tuple[dict[str, Any], str | None, tuple[Any, Any]]:

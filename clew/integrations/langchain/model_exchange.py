@@ -104,6 +104,7 @@ class ModelExchange:
         "_options",
         "_plain",
         "_stop",
+        "_texts",
         "_told",
         "model",
         "operation",
@@ -128,23 +129,24 @@ class ModelExchange:
             return None
         if (version := gate.version) != gate.secrets.version:
             return None
-        seen, fields = found
+        texts, shapes, fields = found
         self._plain = plain = [self._instance._identifying_params, self._stop, self._options, fields]
         if (content := marshalled(plain)) is None:
             return None
         reached = model.reached or self._reached()
         if not isinstance(reached, Part):
             return None
-        self._told = told = (gate, version, reached, content, *seen)
-        return model.asked.get(told)
+        self._told = told = (gate, version, reached, content, *shapes)
+        self._texts = texts
+        return model.asked.get(told, texts)
 
     def learn(self, key: Key) -> None:
         """Remember the key that was made of the parts, if what was asked is still as `known` saw it."""
-        if self._told is None or not is_plain(self._plain):
+        if self._told is None or not is_plain(self._plain) or (now := looked_at(self._content)) is None:
             return
-        now = looked_at(self._content)
-        if now is not None and (marshalled([*self._plain[:3], now[1]]), *now[0]) == self._told[3:]:
-            self._model.asked.keep(self._told, key)
+        texts, shapes, fields = now
+        if texts == self._texts and (marshalled([*self._plain[:3], fields]), *shapes) == self._told[3:]:
+            self._model.asked.keep(self._told, texts, key)
 
     def parts(self) -> dict[str, Any]:
         model, options = self._model, self._options

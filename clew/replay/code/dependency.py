@@ -52,7 +52,7 @@ from clew.store.errors import Unkeyable
 MAX_VALUES = 1 << 17
 # Of a class: what says where it stands, or is made from the rest of it.
 _CYTHON = "_cython_"  # the module, with a version in its name, of the functions that Cython compiles
-_OURS = "__clew_wrapped__"  # the mark of clew's own wrappers; what they wrap is followed
+_OURS = "__clew_wrapped__"  # the mark of clew's own wrappers, with a weak reference to each: it stands for what it wraps
 _DERIVED = frozenset(
     (
         "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__",
@@ -159,6 +159,9 @@ class Dependencies:
     # Code
 
     def _function(self, function: FunctionType, place: Place) -> Any:
+        ours, before = function.__dict__.get(_OURS, (None, None))
+        if ours is not None and ours() is function:
+            return self.value(before, place)
         installed = is_installed(function.__code__.co_filename)
         if installed:
             owner = str(function.__globals__.get("__name__"))

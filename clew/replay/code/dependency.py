@@ -50,26 +50,22 @@ from clew.store.encoding import value_digest
 from clew.store.errors import Unkeyable
 
 MAX_VALUES = 1 << 17
-# Of a class: what says where it stands, or is made from the rest of it.
 _CYTHON = "_cython_"  # the module, with a version in its name, of the functions that Cython compiles
-_OURS = "__clew_wrapped__"  # the mark of clew's own wrappers, with a weak reference to each: it stands for what it wraps
-_DERIVED = frozenset(
-    (
-        "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__",
-        "__annotations_cache__", "_abc_impl", "__abstractmethods__", "_member_map_", "_value2member_map_",
-        "_member_names_", "_unhashable_values_", "_unhashable_values_map_", "_hashable_values_", "__pydantic_setattr_handlers__",
-        "__pydantic_core_schema__",  # holds addresses; of what it is made from, the fields cost the module's source
-    )
-)  # fmt: skip
-_BUILTIN = (
-    types.BuiltinFunctionType,
-    types.MethodDescriptorType,
-    types.WrapperDescriptorType,
-    types.MethodWrapperType,
-    types.ClassMethodDescriptorType,
-    types.GetSetDescriptorType,
-    types.MemberDescriptorType,
+_OURS = (
+    "__clew_wrapped__"  # the mark of clew's own wrappers, with a weak reference to each: it stands for what it wraps
 )
+# Of a class: what says where it stands, or is made from the rest of it.
+_DERIVED = frozenset((
+    "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__",
+    "__annotations_cache__", "_abc_impl", "__abstractmethods__", "_member_map_", "_value2member_map_",
+    "_member_names_", "_unhashable_values_", "_unhashable_values_map_", "_hashable_values_", "__pydantic_setattr_handlers__",
+    "__pydantic_parent_namespace__",  # the local variables of a function in which it stands
+    "__pydantic_core_schema__",  # holds addresses; of what it is made from, the fields cost the module's source
+))  # fmt: skip
+_BUILTIN = (
+    types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, types.MethodWrapperType,
+    types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
+)  # fmt: skip
 
 
 class Part(msgspec.Struct, frozen=True):

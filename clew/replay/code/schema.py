@@ -10,7 +10,6 @@ _COMPILED = frozenset((
     "__pydantic_validator__", "__pydantic_serializer__", "__pydantic_core_schema__", "__signature__",
     "__pydantic_setattr_handlers__",
 ))  # fmt: skip
-_LOCALS = "__pydantic_parent_namespace__"
 _OWNERS = ("pydantic", "pydantic_core")
 _FIELD = ("pydantic.fields", "FieldInfo")
 _DECORATORS = "pydantic._internal._decorators"
@@ -22,9 +21,8 @@ _LEFT_OUT = frozenset((
 
 
 def is_compiled(name: str, value: Any) -> bool:
-    """Whether an attribute of a class is what pydantic compiled from the others, or looked names up in for that: the local
-    variables of a function in which the class was made."""
-    return name == _LOCALS or (name in _COMPILED and str(type(value).__module__).partition(".")[0] in _OWNERS)
+    """Whether an attribute of a class is what pydantic compiled from the others."""
+    return name in _COMPILED and str(type(value).__module__).partition(".")[0] in _OWNERS
 
 
 def said(value: Any) -> list[tuple[str, Any]] | None:

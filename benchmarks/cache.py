@@ -2,22 +2,23 @@
 
     python benchmarks/cache.py [--json] [--rounds 15] [--runs 60] [--bench FOLDER] [--peers FOLDER | --no-peers]
 
-All figures of one kind are of one run, in turns, and medians of CPU microseconds. Floor and hits take turns call by call,
-as a program does something else between two calls, and so do the typed floor and hits that read the catalog;
-`warm_hit_ratio_to_floor` is of each many times in a row.
+All figures of one kind are of one run, in turns, and medians of CPU microseconds. Floors and hits take turns call by call,
+as a program does something else between two calls; `warm_*` are of each many times in a row. All that is asked is made
+anew each time, texts as well, for the floors and for the hits.
 
-* `floor_us`: a chat request with a 10 KB prompt, a dict made anew each time -> MessagePack in sorted order -> BLAKE3 -> one prepared read of
-  SQLite -> the answer decoded to a dict. Nothing of a framework. `typed_floor_us`: the same in clew's canonical encoding,
-  nothing remembered: msgspec's own takes a tuple or a set for a list.
+* `floor_us`: a chat request with a 10 KB prompt, as a dict -> canonical MessagePack -> BLAKE3 -> one prepared read of SQLite ->
+  the answer decoded to a dict. Nothing of a framework, and nothing remembered. Canonical is what tells every type from
+  every other (store/encoding.py); `plain_floor_us` is the same in msgspec's own encoding with sorted keys, which takes a
+  tuple or a set for a list.
 * `hit_us`: `CachePolicy.call` of the same request to a LangChain chat model: everything between the boundary and the answer,
   which is the key of model, parameters, options and messages, the look-up, the `ChatResult` put together, and what
-  the span is told. The messages are new objects each time, and so is their text. The action stands in memory, as after
-  the first hit in a process; `hit_catalog_us` reads it from the catalog each time.
+  the span is told. The action stands in memory, as after the first hit in a process; `hit_catalog_us` reads it from the
+  catalog each time.
 * `invoke_us`: `model.invoke` of a hit, with LangChain's own work, the span and its payload; `peer_*` are in peers.py.
 * `chain_key_us`: the whole key of turn 80 of a conversation (160 messages, 218 KB) just after that of turn 79; each message
-  of turn 79 is looked at again, whether it changed. `whole_key_us`: the same key with nothing remembered of any message,
-  every message in canonical encoding and hashed. `chain_bare_us`: the same fields of all messages in msgspec's own
-  MessagePack, and BLAKE3 over all of it.
+  of turn 79 is looked at again, whether it changed. `whole_key_us`: the same key with nothing remembered, every text
+  searched for credentials and every message in canonical encoding and hashed. `whole_typed_us`: all messages as one value in
+  canonical encoding, and BLAKE3 over it; nothing is searched for. `whole_plain_us`: the same in msgspec's own.
 * `computations`: four processes of eight threads ask for 40 keys, each of 20 ms work, at once.
 * `hits_*`, `record_*`, `recorded_*`, `traced_*`: the reference agent, cached and recorded (agents.py).
 """
@@ -111,11 +112,13 @@ def hits(folder: Path, rounds: int, peers: Path | None) -> dict[str, float]:
 
     return {
         "hit_ratio_to_floor": ratio("hit_us", "floor_us"),
+        "hit_ratio_to_plain_floor": ratio("hit_us", "plain_floor_us"),
         "warm_hit_ratio_to_floor": ratio("warm_hit_us", "warm_floor_us"),
+        "warm_hit_ratio_to_plain_floor": ratio("warm_hit_us", "warm_plain_floor_us"),
         "hit_catalog_ratio_to_floor": ratio("hit_catalog_us", "floor_us"),
-        "hit_ratio_to_typed_floor": ratio("hit_us", "typed_floor_us"),
-        "chain_key_ratio": ratio("chain_key_us", "chain_bare_us"),
-        "chain_key_ratio_to_whole": ratio("chain_key_us", "whole_key_us"),
+        "chain_key_ratio": ratio("chain_key_us", "whole_key_us"),
+        "chain_key_ratio_to_typed": ratio("chain_key_us", "whole_typed_us"),
+        "chain_key_ratio_to_plain": ratio("chain_key_us", "whole_plain_us"),
         **{name: median(values) for name, values in seen.items()},
     }
 
@@ -200,21 +203,21 @@ def measured_hits(store: str) -> None:
     def canonical(request: Any) -> bytes:
         return raw_digest(VALUE, encode_key(request, Digester()))
 
-    def bare(request: Any) -> bytes:
+    def plain(request: Any) -> bytes:
         return blake3(encode(request)).digest()
 
     cursor = database.cursor()
-    for key_of_request in (canonical, bare):
+    for key_of_request in (canonical, plain):
         cursor.execute(
             "INSERT INTO action (key, answer) VALUES (?, ?)", (key_of_request(asked().request), encode(answer))
         )
 
-    def floor(asked: Asked, key: Callable[[Any], bytes] = bare) -> None:
+    def floor(asked: Asked, key: Callable[[Any], bytes] = canonical) -> None:
         row = cursor.execute("SELECT answer FROM action WHERE key = ?", (key(asked.request),)).fetchone()
         if decode(row[0])["content"] != ANSWER:
             raise CheckFailed("the floor gives another answer")
 
-    typed_floor = functools.partial(floor, key=canonical)
+    plain_floor = functools.partial(floor, key=plain)
 
     def conversation(number: int) -> list[Any]:
         """All texts are new, and in the log as each is when its turn is asked."""
@@ -239,12 +242,13 @@ def measured_hits(store: str) -> None:
         key(given[:-2])
         chained, one = timed(lambda: key(given))
         forget(message_exchange)
+        tracer.gate.forget()
         whole, other = timed(lambda: key(given))
         check(one == other, "the key of a turn depends on what was asked before")
-        bare, _ = timed(
-            lambda: blake3(encode([[type(message).__name__, message.__dict__] for message in given])).digest()
-        )
-        return {"chain_key_us": chained, "whole_key_us": whole, "chain_bare_us": bare}
+        as_data = [[type(message).__name__, message.__dict__] for message in given]
+        typed, _ = timed(lambda: canonical(as_data))
+        bare, _ = timed(lambda: plain(as_data))
+        return {"chain_key_us": chained, "whole_key_us": whole, "whole_typed_us": typed, "whole_plain_us": bare}
 
     model.invoke(messages())
     for _ in range(WARM_UP):
@@ -262,8 +266,9 @@ def measured_hits(store: str) -> None:
         found = {
             "warm_hit_us": each(hit, calls),
             "warm_floor_us": each(floor, calls),
-            **turns({"hit_us": hit, "floor_us": floor}, asked),
-            **turns({"hit_catalog_us": hit_catalog, "typed_floor_us": typed_floor}, asked),
+            "warm_plain_floor_us": each(plain_floor, calls),
+            **turns({"hit_us": hit, "floor_us": floor, "plain_floor_us": plain_floor}, asked),
+            **turns({"hit_catalog_us": hit_catalog}, asked),
             "invoke_us": each(model.invoke, [messages() for _ in range(HITS)]),
             **{name: median([one[name] for one in chains]) for name in chains[0]},
         }

@@ -41,7 +41,7 @@ _set_fields, _set_given, _set_extra, _set_private = (
 def own(response: Any) -> Any:
     """A response with no message id that was minted for another call: LangChain gives it one. The one that is given may be
     the program's: it keeps its own."""
-    fields = response.__dict__
+    fields = getattr(response, "__dict__", {})  # to ask a pydantic object for what it has not takes long
     if (message := fields.get("message")) is not None:
         return response if message.__dict__.get("id") is None else _with(response, message=_with(message, id=None))
     found = fields.get("generations", ())

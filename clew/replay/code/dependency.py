@@ -51,9 +51,7 @@ from clew.store.errors import Unkeyable
 
 MAX_VALUES = 1 << 17
 _CYTHON = "_cython_"  # the module, with a version in its name, of the functions that Cython compiles
-_OURS = (
-    "__clew_wrapped__"  # the mark of clew's own wrappers, with a weak reference to each: it stands for what it wraps
-)
+_OURS = "__clew_wrapped__"  # the mark of clew's own wrappers: a weak reference to the wrapper, and what it wraps
 # Of a class: what says where it stands, or is made from the rest of it.
 _DERIVED = frozenset((
     "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__",
@@ -156,7 +154,7 @@ class Dependencies:
 
     def _function(self, function: FunctionType, place: Place) -> Any:
         ours, before = function.__dict__.get(_OURS, (None, None))
-        if ours is not None and ours() is function:
+        if ours is not None and ours() is function:  # and no copy of the mark, on a wrapper around it
             return self.value(before, place)
         installed = is_installed(function.__code__.co_filename)
         if installed:

@@ -13,6 +13,7 @@ import msgspec
 
 from clew.lineage.difference import wording
 from clew.lineage.difference.change import ABSENT, compared, said
+from clew.lineage.difference.fingerprint import fingerprint
 from clew.lineage.difference.minted import Renaming
 from clew.lineage.view import SlotView, SpanView
 from clew.store.digest import VALUE, raw_digest
@@ -26,6 +27,8 @@ MODEL_FIELDS = (
     "stop",
     "options",
 )  # of which a span records one thing: the model's slot
+# How a model is reached is no part of what it is asked.
+_TRANSPORT = frozenset(("stream", "stream_options", "stream_usage", "timeout", "request_timeout", "max_retries"))
 _SHORT_CHARS = 100  # a text up to this stands on one line with the one that it was
 _MOST_LINES = 400
 _REQUEST = "gen_ai.request."
@@ -68,7 +71,7 @@ def _difference(
         return Difference(fields=fields, lines=[], reason=f"only the digest differs: {error}")
     if new is ABSENT or old is ABSENT:
         return Difference(fields=fields, lines=[], reason="only the digest differs: its content is not recorded")
-    lines = list(changes(old, new))
+    lines = list(changes(*meant(old, new)))
     if not lines:
         return Difference(
             fields=fields,
@@ -98,12 +101,19 @@ def content(span: SpanView, field: str, digests: dict[str, bytes]) -> Any:
     return Renaming().value(value) if field == "messages" else value  # ids that somebody minted: as in the key
 
 
+def meant(old: Any, new: Any) -> tuple[Any, Any]:
+    """Two values without what no person put there: ids that were minted, tokens that were counted. In full where they
+    differ in nothing else: arguments are part of a key with all that is in them."""
+    told = Renaming().value(old), Renaming().value(new)
+    return told if fingerprint(told[0]) != fingerprint(told[1]) else (old, new)
+
+
 def _model(span: SpanView, used: list[SlotView]) -> dict[str, Any]:
     """The model, its parameters and its tools."""
     found = parameters(span.attributes)
     for slot in used:
         if slot.role == "model":
-            told = slot.value
+            told = asked_model(slot.value)
             found = {**told, **found, **told.get("parameters", {})}
             found.pop("parameters", None)
         elif slot.role == "tools":
@@ -111,6 +121,12 @@ def _model(span: SpanView, used: list[SlotView]) -> dict[str, Any]:
     if "tools" in found:
         found["order of tools"] = ", ".join(found["tools"])
     return found
+
+
+def asked_model(value: dict[str, Any]) -> dict[str, Any]:
+    """A model as a span records it, without the parameters that only say how it is reached."""
+    given = value.get("parameters", {})
+    return {**value, "parameters": {name: part for name, part in given.items() if name not in _TRANSPORT}}
 
 
 def parameters(attributes: dict[str, Any]) -> dict[str, Any]:

@@ -145,13 +145,12 @@ def test_a_save_names_the_version_its_members_and_its_file(tmp_path: Path) -> No
         ((kind, version),) = index_slots(span)
         assert kind == "index"
         held = manifest(bed, version)
-        texts = dict(zip(names, (one.page_content for one in DOCUMENTS), strict=True))
-        assert held["entries"] == [[name, bytes(text_digest(texts[name]))] for name in sorted(names)]
+        entries = [one.model_copy(update={"id": name}) for one, name in zip(DOCUMENTS, names, strict=True)]
+        assert [one.digest for one in held["entries"]] == [name_of(one) for one in entries]  # ids that were made anew
         (file,) = span.generated
         assert (file.role, file.kind, file.domain, file.name) == ("file", "file", Domain.BYTES, str(path))
         assert file.digest == digest(Domain.BYTES, path.read_bytes())
         assert declared.pairs("file", "index", "derived_from") == [(file.digest, version, None, None)]
-        entries = [one.model_copy(update={"id": name}) for one, name in zip(DOCUMENTS, names, strict=True)]
         assert declared.pairs("document", "index", "part_of") == [
             (name_of(one), version, None, None) for one in entries
         ]
@@ -172,6 +171,8 @@ def test_the_same_entries_are_the_same_version_in_any_order(tmp_path: Path) -> N
             store.dump(str(tmp_path / f"{i}.json"))
         versions = [index_slots(span)[0][1] for span in bed.log.of("index", "save InMemoryVectorStore")]
         assert versions[0] == versions[1] != versions[2]
+        held = [[one.id, bytes(text_digest(one.page_content))] for one in named]
+        assert manifest(bed, versions[0])["entries"] == held
 
 
 def test_a_retriever_says_which_version_answered_and_a_version_is_made_once(tmp_path: Path) -> None:

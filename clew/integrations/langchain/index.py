@@ -18,6 +18,7 @@ from clew.integrations.langchain.attachment import Attachments
 from clew.integrations.langchain.space import class_name, fields_of, is_secret, space_of
 from clew.store.digest import Digest, DigestStream, Domain, digest
 from clew.store.encoding import qualified_name
+from clew.store.identifier import is_made_anew
 from clew.store.record import Artifact, Derivation
 from clew.tracer.capture import Batch, Given
 from clew.tracer.init import Tracer
@@ -117,6 +118,11 @@ def loaded(store: object, files: list[Given]) -> None:
     known.size = table.size(store) if table is not None else -1
 
 
+def settled(entry: Document) -> Document:
+    """A document as a write names it: without an id that was made anew, of which another run has another one."""
+    return entry.model_copy(update={"id": None}) if is_made_anew(entry.id) else entry
+
+
 def slots(tracer: Tracer, store: object, span: OpenSpan | None) -> list[Given]:
     """The slots that name the index as it stands: its files while it is what was loaded, else its version."""
     known = _known.of(store)
@@ -165,14 +171,14 @@ def embeddings_of(store: object) -> Any:
 
 
 def _enumerated(tracer: Tracer, store: object, table: Store, span: OpenSpan | None) -> Version:
+    held = list(table.entries(store))
     batch = Batch(tracer.gate)
+    members = [bytes(batch.part(entry)[1]) for entry in held]
+    batch.commit()
+    batch = Batch(tracer.gate)  # to which these are known
     embeddings = embeddings_of(store)
     space = None if embeddings is None else batch.part(space_of(embeddings))[1]
-    entries, members = [], []
-    for entry in table.entries(store):
-        entries.append([entry.id, batch.text(entry.page_content)])
-        members.append(bytes(batch.part(entry)[1]))
-    entries.sort(key=lambda one: (str(one[0]), one[1]))
+    entries = _entries(batch, held)
     domain, name = batch.part({"entries": entries, "space": None if space is None else bytes(space)})
     title = index_name(store)
     run = span.run if span is not None else tracer.process_run
@@ -183,6 +189,14 @@ def _enumerated(tracer: Tracer, store: object, table: Store, span: OpenSpan | No
         batch.record(Derivation(span.trace_id, span.span_id, "part_of", "document", "index", pairs, run.run_id))
     batch.commit()
     return Version(name, title, table.size(store))
+
+
+def _entries(batch: Batch, held: list[Document]) -> list[Any]:
+    """What a version says of its documents: id and text, by their ids; where ids were made anew, and so their order, the
+    documents as they stand in the index, of which whoever compares two versions can leave the ids out."""
+    if any(is_made_anew(entry.id) for entry in held):
+        return list(held)
+    return sorted(([entry.id, batch.text(entry.page_content)] for entry in held), key=lambda one: (str(one[0]), one[1]))
 
 
 def _observed(tracer: Tracer, store: object, writes: bytes) -> Version:

@@ -8,6 +8,7 @@ from typing import Any
 from langchain_core.messages import ToolMessage
 
 from clew.integrations.langchain import answer as _answer  # noqa: F401 - LangChain's classes become answers
+from clew.integrations.langchain import message_exchange as _message  # noqa: F401 - messages of a state that a tool is given
 from clew.integrations.langchain.transport import unread
 from clew.replay.answer import pack, texts
 from clew.replay.code.witness import Witness, Witnessed

@@ -151,11 +151,12 @@ def _adding(
             (bytes(batch.part(entry)[1]), bytes(batch.part(document)[1]))
             for entry, document in zip(entries, documents, strict=True)
         ]
+        written = [bytes(batch.part(index.settled(entry))[1]) for entry in entries]
         batch.commit()
         call.span.derive(
             "derived_from", "document", "document", [(one, other, None, None) for one, other in names if one != other]
         )
-        index.wrote(store, b"add" + b"".join(one for one, _ in names))
+        index.wrote(store, b"add" + b"".join(written))
         return [("entries", "document", tuple(entries))], {"clew.index.entries": len(entries)}
 
     title = target.__name__ if isinstance(target, type) else type(target).__name__

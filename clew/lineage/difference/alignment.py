@@ -4,6 +4,7 @@ Of the steps in two aligned steps those are paired that are the same with all th
 the same in the same place, then in another place; what is left by its place alone, where several stand in one place the
 likest first. So parallel branches meet by what they were asked, in whatever order they ended, and a step more or less
 does not shift those after it. At last calls that found none meet across levels: a program may put a step around others.
+A model that is called otherwise in the other run (difference/rename.py) counts by the name that it has there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import difflib
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterator
 
+from clew.lineage.difference.rename import rename
 from clew.lineage.difference.step import BOUNDARIES, Step
 
 LIKENESSES = 100_000  # comparisons to find the likest; beyond that, steps of one place are paired in their order
@@ -74,6 +76,7 @@ class Pair:
 
 def align(a: list[Step], b: list[Step]) -> list[Pair]:
     """The pairs of two runs' steps; those of the top level, numbered from 1 in the order of a walk."""
+    rename(a, b)
     tops = _level(a, b)
     if len(a) == len(b) == 1:
         tops = [Pair(a[0], b[0])]
@@ -100,10 +103,11 @@ _CONTENT: tuple[Callable[[Step], Hashable], ...] = (
     lambda step: (step.name, step.kind, _inner(step), step.request, step.answer),
     lambda step: (step.name, step.kind, step.request, step.answer),
     lambda step: (step.name, step.kind, step.request) if step.used else None,
+    lambda step: (step.alias, step.kind, step.without_model) if step.without_model else None,
 )
 _PLACE: tuple[Callable[[Step], Hashable], ...] = (
     lambda step: (step.place, step.kind),
-    lambda step: (step.name, step.kind),
+    lambda step: (step.alias, step.kind),
 )
 
 
@@ -121,6 +125,8 @@ def _level(a: list[Step], b: list[Step]) -> list[Pair]:
             a, b = _likest(a, b, key, pairs)
     if a and b:  # by another name
         a, b = _matched(a, b, lambda step: (step.kind, step.request) if step.used else None, pairs)
+    if a and b:  # of another model
+        a, b = _matched(a, b, _without_model(a, b), pairs)
     pairs += [Pair(step, None) for step in a] + [Pair(None, step) for step in b]
     _mark_moved(pairs)
     return sorted(pairs, key=_position(pairs))
@@ -143,6 +149,16 @@ def _matched(
         else:
             left.append(step)
     return left, [step for step in b if id(step) not in taken]
+
+
+def _without_model(a: list[Step], b: list[Step]) -> Callable[[Step], Hashable]:
+    """What models were asked, where of the steps that are left in a run only those of one name were asked so."""
+    names: dict[bytes | None, tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
+    for side, steps in enumerate((a, b)):
+        for step in steps:
+            names[step.without_model][side].add(step.name)
+    alone = {asked for asked, (ones, others) in names.items() if asked and len(ones) == len(others) == 1}
+    return lambda step: step.without_model if step.without_model in alone else None
 
 
 def _likest(

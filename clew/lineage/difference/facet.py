@@ -58,7 +58,7 @@ class Facets:
             self._seeds(),
             _plain("session", *(row.session for row in self._runs)),
         ]
-        return [*found, _plain("data", _data(a), _data(b))]
+        return [*found, _plain("data", *_data(a, b))]
 
     def _entry(self, digests: list[dict[str, bytes]]) -> Facet:
         if any(row.replay_of for row in self._runs):
@@ -171,12 +171,26 @@ def _plain(name: str, a: Any, b: Any) -> Facet:
     return Facet(name, not found, found)
 
 
-def _data(steps: Iterable[Step]) -> dict[str, Any]:
-    """Indexes, files and datasets that steps used: name -> digests."""
-    found: dict[str, set[str]] = {}
+def _data(a: Iterable[Step], b: Iterable[Step]) -> tuple[dict[str, str], dict[str, str]]:
+    """Indexes, files and datasets that the steps of two runs used: name -> digests. What only ids tell apart that were made
+    anew goes by the first run's digest in both."""
+    ones, others = _versions(a), _versions(b)
+    for name, versions in others.items():
+        known = ones.get(name, {})
+        versions.update((print_, known[print_]) for print_ in versions if print_ in known)
+    return _joined(ones), _joined(others)
+
+
+def _versions(steps: Iterable[Step]) -> dict[str, dict[bytes, str]]:
+    """Name -> fingerprint -> digest."""
+    found: dict[str, dict[bytes, str]] = {}
     for step in steps:
         for part in step.used:
             if part.kind in _DATA and part.domain:
                 name = (part.name or part.role).rpartition("/")[2]  # wherever it lies
-                found.setdefault(f"{part.kind} {name}", set()).add(str(Digest(part.digest)))
-    return {name: " ".join(sorted(digests)) for name, digests in sorted(found.items())}
+                found.setdefault(f"{part.kind} {name}", {}).setdefault(part.print, str(Digest(part.digest)))
+    return found
+
+
+def _joined(versions: dict[str, dict[bytes, str]]) -> dict[str, str]:
+    return {name: " ".join(sorted(digests.values())) for name, digests in sorted(versions.items())}

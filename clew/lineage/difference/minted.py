@@ -7,7 +7,6 @@ again, unless it is so short that it may be something else. Ids inside texts sta
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -15,6 +14,7 @@ import msgspec
 
 from clew.store.decoding import Code, Record, Reference
 from clew.store.digest import Digest
+from clew.store.identifier import is_made_anew
 
 # As in the key of a model's call (integrations/langchain/model_exchange.py), which knows the framework's own objects.
 _MINTED_METADATA = frozenset((
@@ -29,7 +29,6 @@ _BLOCKS_WITH_IDS = frozenset((
 ))  # fmt: skip
 _BLOCK_IDS = ("id", "call_id", "tool_use_id", "tool_call_id")
 SHORT = 8  # characters from which an id is one wherever it stands alone
-_MADE_ANEW = frozenset((1, 4, 6, 7))  # versions of UUIDs that hold a time or chance; 3 and 5 are digests
 
 
 class Minted(msgspec.Struct, frozen=True):
@@ -141,10 +140,4 @@ class Renaming:
         return told
 
     def _document_id(self, value: Any) -> Any:
-        if type(value) is not str:
-            return self.value(value)
-        try:
-            version = uuid.UUID(value).version
-        except ValueError:
-            return self.value(value)
-        return self.name(value) if version in _MADE_ANEW else self.value(value)
+        return self.name(value) if is_made_anew(value) else self.value(value)

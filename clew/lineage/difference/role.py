@@ -22,13 +22,18 @@ def roles(pair: Pair) -> dict[str, list[str]]:
         names = dict.fromkeys(part.role for part in (*ones, *others))
         if differing := [name for name in names if _forms(ones, name) != _forms(others, name)]:
             found[side] = differing
-    if not pair.given and a.name != b.name:
+    if not pair.given and a.name != b.name and not _called_by_model(a, b):
         found.setdefault("request", []).append("name")
     if a.status != b.status:
         found.setdefault("answer", []).append("status")
     if a.error != b.error:
         found.setdefault("answer", []).append("error")
     return found
+
+
+def _called_by_model(a: Step, b: Step) -> bool:
+    """Whether their names say no more than their models' do."""
+    return all(any(part.role == "model" and part.called == step.name for part in step.used) for step in (a, b))
 
 
 def changes(pair: Pair) -> list[Change]:

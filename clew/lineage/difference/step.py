@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -44,6 +45,7 @@ class Part:
 
 
 _SERVED = ("served", "instead")
+_MODELLED = ("llm", "embedding")  # kinds whose spans are called by their model
 
 
 class Step:
@@ -53,6 +55,7 @@ class Step:
         self.span = span
         self.kind = span.kind
         self.name = span.name
+        self.alias = span.name  # what the other run calls it
         self.place = span.path.rpartition("/")[2]
         self.attributes = span.attributes
         self.used = _parts(_asked(span), content)
@@ -66,6 +69,14 @@ class Step:
         self.answer = fingerprint([_form(part) for part in self.generated], self.status, self.error)
         self.whole = b""
         self.content = content
+
+    @functools.cached_property
+    def without_model(self) -> bytes | None:
+        """A fingerprint of what a model was asked, whichever it was; None of what asks no model, or nothing else."""
+        others = [part for part in self.used if part.role != "model"]
+        if self.kind not in _MODELLED or not others or len(others) == len(self.used):
+            return None
+        return fingerprint(self.kind, [_form(part) for part in others])
 
     @property
     def status(self) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+from clew.replay.code.wrapper import CLEW, wrapped_by
 from clew.store.digest import Digest, Domain, digest
 from clew.store.errors import Unkeyable
 from clew.tracer.imported import ImportedModule, changed_after_import, is_project_file
@@ -86,9 +87,6 @@ def versions(name: str) -> tuple[str, ...] | None:
     return tuple(f"{owner} {version(owner)}" for owner in sorted(set(owners)))
 
 
-_CLEW = str(Path(__file__).parents[2]) + os.sep
-
-
 @cache
 def version(distribution: str) -> str:
     """The version that was installed when it was first asked for: that is the one that is loaded."""
@@ -98,7 +96,7 @@ def version(distribution: str) -> str:
 @cache
 def is_installed(file: str) -> bool:
     """Whether a code object's file is one of Python or of a distribution. What `exec` made is the project's."""
-    if file.startswith(("<frozen ", _CLEW)):
+    if file.startswith(("<frozen ", CLEW)):
         return True
     return os.path.isabs(file) and not is_project_file(Path(file))
 
@@ -173,7 +171,7 @@ def stands_in(thing: Any, module: str | None) -> bool:
     for step in thing.__qualname__.split("."):
         found = getattr(found, "__dict__", {}).get(step)
         found = found.__func__ if isinstance(found, (staticmethod, classmethod)) else found
-    return found is thing
+    return thing is found or thing is wrapped_by(found)
 
 
 def _imports(data: bytes, name: str, file: str) -> Iterator[str]:

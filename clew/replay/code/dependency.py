@@ -36,6 +36,7 @@ from clew.replay.code.module import (
     contents,
     is_installed,
     is_of_its_module,
+    is_of_project,
     module_name,
     public_name,
     sources,
@@ -45,7 +46,7 @@ from clew.replay.code.module import (
 )
 from clew.replay.code.reading import ABSENT, cell_content, state_of
 from clew.replay.code.witness import Witness
-from clew.replay.code.wrapper import MARK, file_of, set_on, wrapped_by
+from clew.replay.code.wrapper import MARK, function_in, set_on, wrapped_by
 from clew.store.digest import Digest
 from clew.store.encoding import value_digest
 from clew.store.errors import Unkeyable
@@ -271,8 +272,8 @@ class Dependencies:
         """Whether methods of the project stand in an installed class, or in one that it inherits from."""
         self.witness.add_class(cls)
         owners = [owner for owner in cls.__mro__ if owner.__module__ != "builtins"]
-        files = {file_of(one) for owner in owners for one in owner.__dict__.values()}
-        return not all(file.startswith("<") or is_installed(file) for file in files)
+        functions = [function_in(one) for owner in owners for one in owner.__dict__.values()]
+        return any(map(is_of_project, functions))
 
     def _class(self, cls: type, place: Place) -> Any:
         if type(cls.__module__) is not str:  # made in C, with a name of its own for it

@@ -165,6 +165,20 @@ def is_of_its_module(function: FunctionType) -> bool:
     return False
 
 
+def is_of_project(function: Any) -> bool:
+    """Whether a function is the project's own code; None is not. What `exec` made for a library, such as the methods of a
+    dataclass, is the library's."""
+    if function is None:
+        return False
+    file = function.__code__.co_filename
+    if not file.startswith("<"):
+        return not is_installed(file)
+    name = str(getattr(function, "__globals__", {}).get("__name__"))
+    with contextlib.suppress(Unkeyable):
+        return name in sys.modules and versions(name) is None
+    return False
+
+
 def stands_in(thing: Any, module: str | None) -> bool:
     """Whether `module.qualified.name` is the thing: else it was made by a call, and what it was made from counts."""
     found: Any = sys.modules.get(module or "")

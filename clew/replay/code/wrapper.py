@@ -44,8 +44,8 @@ def set_on(function: FunctionType, wrapped: Any) -> dict[str, Any]:
     return found
 
 
-def file_of(method: Any) -> str:
-    """The file of the code of what stands in a class, behind a wrapper of clew's; "<" where it has none."""
+def function_in(method: Any) -> Any:
+    """The function of what stands in a class, behind a wrapper of clew's; None where it has no code."""
     function = getattr(method, "__func__", getattr(method, "fget", method))
-    code = getattr(wrapped_by(function) or function, "__code__", None)
-    return code.co_filename if isinstance(code, CodeType) else "<"
+    function = wrapped_by(function) or function
+    return function if isinstance(getattr(function, "__code__", None), CodeType) else None

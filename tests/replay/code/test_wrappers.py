@@ -76,6 +76,18 @@ def test_what_is_patched_into_an_installed_class_counts_behind_a_wrapper(
         assert model.invoke("hello").text == "patched b"
 
 
+def test_what_is_patched_into_it_at_a_prompt_counts(caching: Caching, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its code has no file, as that of a dataclass's methods has none."""
+    prompt = {"__name__": __name__}
+    exec(compile("def said(self, *args, **kwargs): return WORD", "<stdin>", "exec"), prompt)
+    monkeypatch.setattr(FakeListChatModel, "_call", prompt["said"])
+    model = Inherits(responses=["unused"])
+    with caching():
+        for word in ("a", "b"):
+            prompt["WORD"] = word
+            assert model.invoke("hello").text == word
+
+
 def over(method: Any, word: str) -> Any:
     """The program's own wrapper: `functools.wraps` copies the mark of clew's."""
 

@@ -36,6 +36,7 @@ def said(value: Any, witness: Witness) -> list[tuple[str, Any]] | None:
     place = (cls.__module__, cls.__qualname__)
     if place == _FIELD:
         names = [str(name) for name in cls.__slots__]
+        witness.add(value)  # it can be set in place
     elif (place[0] == _DECORATORS and dataclasses.is_dataclass(cls)) or place == (
         "pydantic.fields",
         "ComputedFieldInfo",

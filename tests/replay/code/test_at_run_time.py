@@ -94,6 +94,8 @@ def test_a_change_at_run_time_is_seen(case: str, project: Project, monkeypatch: 
 
 
 FIELDS: dict[str, Callable[[Any], object]] = {
+    "a default": lambda fields: setattr(fields["x"], "default", 2),
+    "a description": lambda fields: setattr(fields["x"], "description", "what x is"),
     "an empty default": lambda fields: fields["empty"].default.append(1),
     "an empty list": lambda fields: fields["x"].metadata.append("new"),
 }

@@ -113,16 +113,18 @@ class AskedBefore:
         """Remember a key."""
         if self._size > _KEPT_CHARS or self._count >= _REMEMBERED:
             self._kept, self._count, self._size = {}, 0, 0
-        self._size += sum(map(len, texts))
-        self._count += 1
         alike = self._kept.get(told, _NOTHING)
+        self._size += sum(map(len, texts))
+        if not alike:
+            self._size += sum(len(one) for one in told if type(one) is bytes)
+        self._count += 1
         if len(alike) > _FEW:
             alike[texts] = key
         else:  # another thread may go through it
             self._kept[told] = {**alike, texts: key}
 
 
-_KEPT_CHARS, _FEW = 4 << 20, 8  # characters that are kept; texts that are compared one by one
+_KEPT_CHARS, _FEW = 4 << 20, 8  # characters and bytes that are kept; texts that are compared one by one
 _NOTHING: dict[tuple[str, ...], Key] = {}
 
 

@@ -23,6 +23,7 @@ from clew.store import chain
 from clew.store.digest import VALUE, raw_digest
 from clew.store.encoding import REFERENCE_CHARS, encode_key, qualified_name
 from clew.store.errors import Unkeyable
+from clew.store.form import is_utf8
 from clew.store.plain import is_plain, marshalled
 from clew.tracer.capture import Batch
 
@@ -128,7 +129,8 @@ class _Memo:
             told = self._rest(type(message), rest, numbers, sink)
             text: Any = content
             if content is not None:
-                text = sink.inline(content) if len(content) < REFERENCE_CHARS else sink.text(content)
+                short = len(content) < REFERENCE_CHARS and (content.isascii() or is_utf8(content))
+                text = sink.inline(content) if short else sink.text(content)
             step = (current, told, text, own, answered)
             link = self._links.get(step)
             if link is None:

@@ -36,6 +36,7 @@ from clew.replay.code.module import (
     contents,
     is_installed,
     is_of_its_module,
+    is_of_project,
     module_name,
     public_name,
     sources,
@@ -45,13 +46,13 @@ from clew.replay.code.module import (
 )
 from clew.replay.code.reading import ABSENT, cell_content, state_of
 from clew.replay.code.witness import Witness
+from clew.replay.code.wrapper import MARK, function_in, set_on, wrapped_by
 from clew.store.digest import Digest
 from clew.store.encoding import value_digest
 from clew.store.errors import Unkeyable
 
 MAX_VALUES = 1 << 17
 _CYTHON = "_cython_"  # the module, with a version in its name, of the functions that Cython compiles
-_OURS = "__clew_wrapped__"  # the mark of clew's own wrappers: a weak reference to the wrapper, and what it wraps
 # Of a class: what says where it stands, or is made from the rest of it.
 _DERIVED = frozenset((
     "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__",
@@ -144,7 +145,7 @@ class Dependencies:
             return self._module(value, place)
         if isinstance(value, _BUILTIN) or str(cls.__module__).startswith(_CYTHON):
             return self._builtin(value, place)
-        if (said := schema.said(value)) is not None:
+        if (said := schema.said(value, self.witness)) is not None:
             return ["said", cls.__name__, *([name, self.value(part, place.at(name))] for name, part in said)]
         if (parts := values.members(value)) is not None:
             return [cls.__name__, *(self.value(part, place.at(name)) for name, part in parts)]
@@ -153,9 +154,8 @@ class Dependencies:
     # Code
 
     def _function(self, function: FunctionType, place: Place) -> Any:
-        ours, before = function.__dict__.get(_OURS, (None, None))
-        if ours is not None and ours() is function:  # and no copy of the mark, on a wrapper around it
-            return self.value(before, place)
+        if (wrapped := wrapped_by(function)) is not None:
+            return self._wrapper(function, wrapped, place)
         installed = is_installed(function.__code__.co_filename)
         if installed:
             owner = str(function.__globals__.get("__name__"))
@@ -169,7 +169,7 @@ class Dependencies:
             self.mapping(function.__kwdefaults__ or {}, here.at("<default>")),
             [self.value(one, here.at("<default>")) for one in function.__defaults__ or ()],
             [self.value(cell_content(cell), here.at("<closure>")) for cell in function.__closure__ or ()],
-            self.mapping({name: one for name, one in function.__dict__.items() if name != _OURS}, here),
+            self.mapping({name: one for name, one in function.__dict__.items() if name != MARK}, here),
             self._annotations(function, here),
         ]
         if not installed:
@@ -179,6 +179,13 @@ class Dependencies:
             content += [None if own_docstring else self.value(function.__doc__, here)]
         self._add("function", name, content)
         return ["part", name]
+
+    def _wrapper(self, function: FunctionType, wrapped: Any, place: Place) -> Any:
+        """One of clew's own wrappers: what it wraps, and what the program set on it."""
+        self.witness.add(function)
+        self.witness.add_container(function.__dict__)
+        form, found = self.value(wrapped, place), set_on(function, wrapped)
+        return ["wrapper", form, self.mapping(found, place)] if found else form
 
     def _annotations(self, function: FunctionType, place: Place) -> Any:
         annotate = getattr(function, "__annotate__", None)  # from Python 3.14: a function, run when they are asked for
@@ -263,15 +270,10 @@ class Dependencies:
 
     def _is_patched(self, cls: type) -> bool:
         """Whether methods of the project stand in an installed class, or in one that it inherits from."""
-        found = False
         self.witness.add_class(cls)
-        for owner in cls.__mro__:
-            if owner.__module__ != "builtins":
-                for one in owner.__dict__.values():
-                    code = getattr(getattr(one, "__func__", getattr(one, "fget", one)), "__code__", None)
-                    file = code.co_filename if isinstance(code, types.CodeType) else "<"
-                    found = found or not (file.startswith("<") or is_installed(file))
-        return found
+        owners = [owner for owner in cls.__mro__ if owner.__module__ != "builtins"]
+        functions = [function_in(one) for owner in owners for one in owner.__dict__.values()]
+        return any(map(is_of_project, functions))
 
     def _class(self, cls: type, place: Place) -> Any:
         if type(cls.__module__) is not str:  # made in C, with a name of its own for it

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+from clew.replay.code.wrapper import CLEW, wrapped_by
 from clew.store.digest import Digest, Domain, digest
 from clew.store.errors import Unkeyable
 from clew.tracer.imported import ImportedModule, changed_after_import, is_project_file
@@ -86,9 +87,6 @@ def versions(name: str) -> tuple[str, ...] | None:
     return tuple(f"{owner} {version(owner)}" for owner in sorted(set(owners)))
 
 
-_CLEW = str(Path(__file__).parents[2]) + os.sep
-
-
 @cache
 def version(distribution: str) -> str:
     """The version that was installed when it was first asked for: that is the one that is loaded."""
@@ -98,7 +96,7 @@ def version(distribution: str) -> str:
 @cache
 def is_installed(file: str) -> bool:
     """Whether a code object's file is one of Python or of a distribution. What `exec` made is the project's."""
-    if file.startswith(("<frozen ", _CLEW)):
+    if file.startswith(("<frozen ", CLEW)):
         return True
     return os.path.isabs(file) and not is_project_file(Path(file))
 
@@ -167,13 +165,27 @@ def is_of_its_module(function: FunctionType) -> bool:
     return False
 
 
+def is_of_project(function: Any) -> bool:
+    """Whether a function is the project's own code; None is not. What `exec` made for a library, such as the methods of a
+    dataclass, is the library's."""
+    if function is None:
+        return False
+    file = function.__code__.co_filename
+    if not file.startswith("<"):
+        return not is_installed(file)
+    name = str(getattr(function, "__globals__", {}).get("__name__"))
+    with contextlib.suppress(Unkeyable):
+        return name in sys.modules and versions(name) is None
+    return False
+
+
 def stands_in(thing: Any, module: str | None) -> bool:
     """Whether `module.qualified.name` is the thing: else it was made by a call, and what it was made from counts."""
     found: Any = sys.modules.get(module or "")
     for step in thing.__qualname__.split("."):
         found = getattr(found, "__dict__", {}).get(step)
         found = found.__func__ if isinstance(found, (staticmethod, classmethod)) else found
-    return found is thing
+    return thing is found or thing is wrapped_by(found)
 
 
 def _imports(data: bytes, name: str, file: str) -> Iterator[str]:

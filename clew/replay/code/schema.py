@@ -6,6 +6,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from clew.replay.code.witness import Witness
+
 _COMPILED = frozenset((
     "__pydantic_validator__", "__pydantic_serializer__", "__pydantic_core_schema__", "__signature__",
     "__pydantic_setattr_handlers__",
@@ -25,12 +27,16 @@ def is_compiled(name: str, value: Any) -> bool:
     return name in _COMPILED and str(type(value).__module__).partition(".")[0] in _OWNERS
 
 
-def said(value: Any) -> list[tuple[str, Any]] | None:
-    """What a field or a decorator of a class says, by name, but for empty lists and the like; None of anything else."""
+def said(value: Any, witness: Witness) -> list[tuple[str, Any]] | None:
+    """What a field or a decorator of a class says, by name; None of anything else.
+
+    Most of its lists and dicts are empty: they are left out, and only watched. Not so a default, which may be either.
+    """
     cls = type(value)
     place = (cls.__module__, cls.__qualname__)
     if place == _FIELD:
         names = [str(name) for name in cls.__slots__]
+        witness.add(value)  # it can be set in place
     elif (place[0] == _DECORATORS and dataclasses.is_dataclass(cls)) or place == (
         "pydantic.fields",
         "ComputedFieldInfo",
@@ -40,5 +46,13 @@ def said(value: Any) -> list[tuple[str, Any]] | None:
         names = []
     else:
         return None
-    found = [(name, getattr(value, name)) for name in sorted(names) if name not in _LEFT_OUT and hasattr(value, name)]
-    return [(name, part) for name, part in found if part or type(part) not in (dict, list)]
+    found = []
+    for name in sorted(names):
+        if name in _LEFT_OUT or not hasattr(value, name):
+            continue
+        part = getattr(value, name)
+        if type(part) in (dict, list) and not part and name != "default":
+            witness.add_container(part)
+        else:
+            found.append((name, part))
+    return found

@@ -93,6 +93,29 @@ def test_a_change_at_run_time_is_seen(case: str, project: Project, monkeypatch: 
     assert digest(app) == after
 
 
+FIELDS: dict[str, Callable[[Any], object]] = {
+    "a default": lambda fields: setattr(fields["x"], "default", 2),
+    "a description": lambda fields: setattr(fields["x"], "description", "what x is"),
+    "an empty default": lambda fields: fields["empty"].default.append(1),
+    "an empty list": lambda fields: fields["x"].metadata.append("new"),
+}
+
+
+@pytest.mark.parametrize("case", FIELDS)
+def test_a_field_of_pydantic_that_is_changed_in_place_is_seen(case: str, project: Project) -> None:
+    app = project("""
+        from pydantic import BaseModel
+        class A(BaseModel):
+            x: int = 1
+            empty: object = []
+        def f(): return A.model_construct()
+    """)
+    before = digest(app)
+    assert code(app) is code(app)
+    FIELDS[case](app.A.model_fields)
+    assert digest(app) != before
+
+
 def test_a_module_that_is_reloaded_is_read_anew(project: Project) -> None:
     app = project("import lib\ndef f(x): return getattr(lib, x)", lib="def h(): return 1")
     before = digest(app)

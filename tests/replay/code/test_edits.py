@@ -66,6 +66,10 @@ EDITS = {
         "def h(): return 2\ndef f():\n class A:\n  x = h()\n return A.x",
     ),
     "a lambda": ("h = lambda: 1\ndef f(): return h()", "h = lambda: 2\ndef f(): return h()"),
+    "an empty list that is a field's default": (
+        "from pydantic import BaseModel\nclass A(BaseModel):\n x: object = []\ndef f(): return A().x",
+        "from pydantic import BaseModel\nclass A(BaseModel):\n x: object = {}\ndef f(): return A().x",
+    ),
     "a constant": ("K = 1\ndef f(): return K", "K = 2\ndef f(): return K"),
     "a constant's type": ("K = 1\ndef f(): return K", "K = True\ndef f(): return K"),
     "a constant of a tuple": ("K = (1, ('a',))\ndef f(): return K", "K = (1, ('b',))\ndef f(): return K"),

@@ -290,7 +290,8 @@ class Indexer(Runs):
         catalog.insert(self._connection, catalog.lost, columns, rows)
 
 
-_shared: dict[tuple[int, Path], tuple[Store, Indexer]] = {}
+_OPEN = 4  # stores that a process keeps open: each holds some 15 MB, its statements and the texts it looked into
+_shared: dict[tuple[int, Path], tuple[Store, Indexer]] = {}  # that used last stands last
 _shared_lock = threading.RLock()
 
 
@@ -305,14 +306,22 @@ if hasattr(os, "register_at_fork"):
 
 
 def shared(folder: Folder) -> tuple[Store, Indexer]:
-    """The open store and indexer of this process for a folder; a forked child makes its own."""
+    """The open store and indexer of this process for a folder; a forked child makes its own.
+
+    The stores that were not used for longest are closed. Who holds one may go on: it opens again what it asks for.
+    """
     key = (os.getpid(), folder.path)
     with _shared_lock:
-        found = _shared.get(key)
+        found = _shared.pop(key, None)
         if found is None:
             store = Store(folder)
-            found = _shared[key] = (store, Indexer(store))
-        return found
+            found = (store, Indexer(store))
+        _shared[key] = found
+        ours = [one for one in _shared if one[0] == key[0]]  # what a parent had open is not a child's to close
+        old = [_shared.pop(one)[0] for one in ours[:-_OPEN]]
+    for one in old:
+        one.close()
+    return found
 
 
 def forget(folder: Folder) -> None:

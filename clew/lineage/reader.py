@@ -120,6 +120,7 @@ class Reader:
     def close(self) -> None:
         """Let go of the store's files. Reading again opens them again."""
         index.forget(self.folder)
+        self._store.close()  # which may be another one by now
 
     def __enter__(self) -> Self:
         return self

@@ -77,6 +77,21 @@ def _read(path: str, entry: str) -> Distribution | None:
 
 
 def _record_digest(record: bytes, entry: str) -> str:
+    """Made once of each RECORD that a process reads: a program may start the tracer more than once."""
+    key = (entry, bytes(digest(Domain.BYTES, record)))
+    found = _digests.get(key)
+    if found is None:
+        if len(_digests) >= _REMEMBERED:
+            _digests.clear()
+        found = _digests[key] = _made(record, entry)
+    return found
+
+
+_digests: dict[tuple[str, bytes], str] = {}
+_REMEMBERED = 4096
+
+
+def _made(record: bytes, entry: str) -> str:
     local = (*_LOCAL_LINES, *(f"{entry}/{note},".encode() for note in _INSTALLER_NOTES))
     # Bytecode and RECORD itself stand there without a hash. A search of the whole is cheaper than one of each line.
     lines = [line for line in record.split(b"\n") if not line.endswith((b",,", b",,\r"))]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -89,11 +92,59 @@ def program(source: str, store: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+class Server:
+    """Runs commands in forks of a process that has imported them; see tests/cli/server.py."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = {"stdout": folder / "stdout", "stderr": folder / "stderr"}
+        command = [sys.executable, "-m", "tests.cli.server"]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, arguments: Sequence[str], cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        for file in self.files.values():
+            file.write_bytes(b"")
+        asked = {
+            "arguments": arguments,
+            "folder": str(cwd),
+            "environment": environment(**variables),
+            **{stream: str(file) for stream, file in self.files.items()},
+        }
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        status = int(self.process.stdout.readline())
+        return subprocess.CompletedProcess(arguments, status, *(file.read_text() for file in self.files.values()))
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+_servers: list[Server] = []
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[None]:
+    """Have a server for all commands within."""
+    _servers.append(Server(folder))
+    try:
+        yield
+    finally:
+        _servers.pop().close()
+
+
 def clew(*arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The command line, in a process of its own."""
+    """The command line, in a process of its own that has imported it already."""
+    return _servers[-1].run(arguments, cwd or ROOT, **variables)
+
+
+def started(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command line as a user starts it: a new interpreter, which has imported nothing."""
     return subprocess.run(
         [sys.executable, "-m", "clew.cli", *arguments],
-        cwd=cwd or ROOT,
+        cwd=ROOT,
         env=environment(**variables),
         capture_output=True,
         text=True,

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli import bed
+
+
+@pytest.fixture(autouse=True, scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with bed.serving(tmp_path_factory.mktemp("server")):
+        yield
 
 
 @pytest.fixture(scope="session")

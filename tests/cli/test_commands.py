@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.cli import bed
-from tests.cli.bed import ROOT, clew, environment
+from tests.cli.bed import ROOT, clew, environment, started
 
 
 def asked(*arguments: str, store: Path) -> Any:
@@ -44,6 +44,19 @@ def test_runs_are_a_list_newest_first(store: Path) -> None:
         assert len(run["run_id"]) == 32
         assert run["started_ns"] > 1e18
         assert run["duration_ns"] > 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["why answer", "impact handbook", "runs", "show broken", "refs", "doctor --verify", "cache stats", "gc --expired"],
+)
+def test_a_new_interpreter_says_what_one_says_that_has_imported_all(store: Path, command: str) -> None:
+    """All other tests ask a process that has; see tests/cli/server.py."""
+    arguments = [*command.split(), "--store", str(store)]
+    clew(*arguments)  # what is new in the logs is indexed
+    told = started(*arguments)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout == clew(*arguments).stdout
 
 
 def test_runs_with_all_holds_the_process_run(store: Path) -> None:
@@ -302,7 +315,7 @@ def test_wrong_usage_ends_with_2() -> None:
 
 
 def test_version() -> None:
-    assert clew("--version").stdout == clew("version").stdout == "clew 0.1.0\n"
+    assert started("--version").stdout == started("version").stdout == "clew 0.1.0\n"
 
 
 def test_help_names_every_command() -> None:
@@ -341,7 +354,7 @@ def test_an_age_of_any_length_is_one(store: Path) -> None:
 
 
 def test_output_survives_a_terminal_that_knows_only_ascii(store: Path) -> None:
-    finished = clew("why", "answer", "--store", str(store), PYTHONIOENCODING="ascii")
+    finished = started("why", "answer", "--store", str(store), PYTHONIOENCODING="ascii")
     assert finished.returncode == 0, finished.stderr
     assert "dataset/handbook@1" in finished.stdout
 

@@ -86,9 +86,21 @@ def test_what_no_query_indexed_yet_is_counted(store: Path) -> None:
     assert found["log"]["sealed"] == 1
 
 
+@pytest.fixture(scope="module")
+def indexed(written: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    """A store that was asked all, and what it answered."""
+    store = tmp_path_factory.mktemp("indexed") / "store"
+    shutil.copytree(written, store)
+    return store, answers(store)
+
+
 @pytest.mark.parametrize("damage", ["garbage", "pages", "a table is gone", "deleted", "empty"])
-def test_a_damaged_catalog_is_made_again_from_the_logs_alone(store: Path, damage: str) -> None:
-    before = answers(store)
+def test_a_damaged_catalog_is_made_again_from_the_logs_alone(
+    indexed: tuple[Path, list[Any]], tmp_path: Path, damage: str
+) -> None:
+    whole, before = indexed
+    store = tmp_path / "store"
+    shutil.copytree(whole, store)
     catalog = store / "catalog.sqlite"
     match damage:
         case "garbage":
@@ -109,8 +121,9 @@ def test_a_damaged_catalog_is_made_again_from_the_logs_alone(store: Path, damage
         assert finished.returncode == 1
         assert finished.stderr.count("\n") == 1
         assert "`clew doctor --rebuild`" in finished.stderr
-        assert examined(store, code=1)["catalog"]["state"] == "cannot be used"
-        assert examined(store, code=1)["counts"]["runs"] == 3  # from the logs
+        damaged = examined(store, code=1)
+        assert damaged["catalog"]["state"] == "cannot be used"
+        assert damaged["counts"]["runs"] == 3  # from the logs
     found = examined(store, "--rebuild", "--verify")
     assert found["rebuilt_records"] > 0
     assert found["catalog"]["state"] == "sound"

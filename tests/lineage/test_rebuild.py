@@ -82,6 +82,6 @@ def test_a_name_given_after_a_rebuild_gets_the_next_version(store: Path) -> None
 def test_a_reader_that_was_open_meanwhile_reads_on(store: Path) -> None:
     with clew.open(store) as reader:
         before = [span.to_dict(content=True) for span in reader.spans()]
-        finished = bed.clew("doctor", "--rebuild", "--json", "--store", str(store))
+        finished = bed.started("doctor", "--rebuild", "--json", "--store", str(store))
         assert finished.returncode == 0, finished.stderr
         assert [span.to_dict(content=True) for span in reader.spans()] == before

@@ -272,11 +272,11 @@ def test_a_large_blob_goes_when_nothing_names_it_any_more(store: Path) -> None:
 def test_the_command_says_what_went_and_why_the_rest_stays(store: Path) -> None:
     wrote(DATASET, store)
     wrote(LONE, store)
-    planned = bed.clew("gc", "--older-than", "0s", "--dry-run", "--store", str(store))
+    planned = bed.started("gc", "--older-than", "0s", "--dry-run", "--store", str(store))
     assert "would go" in planned.stdout
-    found = json.loads(bed.clew("gc", "--older-than", "0s", "--json", "--store", str(store)).stdout)
+    found = json.loads(bed.started("gc", "--older-than", "0s", "--json", "--store", str(store)).stdout)
     assert found["schema"] == "clew/1"
     assert [one["reason"] for one in found["processes"]] == ["it named dataset/handbook@1", None]
-    again = bed.clew("gc", "--older-than", "0s", "--store", str(store)).stdout
+    again = bed.started("gc", "--older-than", "0s", "--store", str(store)).stdout
     assert "kept: it named dataset/handbook@1" in again
     assert "removed: 0 of 1 processes" in again

@@ -81,6 +81,16 @@ def test_the_same_wheel_has_the_same_digest_in_every_environment_and_another_has
     assert one[0].digest.startswith("b3:")
 
 
+def test_what_was_read_before_is_not_taken_apart_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(tmp_path, "kit", "1.0", WHEEL)
+    before = distribution.capture([str(tmp_path)])
+    with monkeypatch.context() as patched:
+        patched.setattr(distribution, "_made", pytest.fail)
+        assert distribution.capture([str(tmp_path)]) == before
+    (tmp_path / "kit-1.0.dist-info" / "RECORD").write_text(WHEEL.replace("bbb", "BBB"))
+    assert distribution.capture([str(tmp_path)]) != before
+
+
 def test_the_first_on_the_path_wins_and_leftovers_do_not_count(tmp_path: Path) -> None:
     installed(tmp_path / "first", "My_Kit.Extra", "2.0", WHEEL)
     installed(tmp_path / "second", "my_kit_extra", "1.0", WHEEL)

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
+from clew.replay.code.owner import owners
 from clew.replay.code.wrapper import CLEW, wrapped_by
 from clew.store.digest import Digest, Domain, digest
 from clew.store.errors import Unkeyable
@@ -81,10 +82,10 @@ def versions(name: str) -> tuple[str, ...] | None:
         return None
     if {"site-packages", "dist-packages"}.isdisjoint(file.split(os.sep)):
         return (PYTHON,)
-    owners = _owners().get(top)
-    if not owners:
+    found = owners(top)
+    if not found:
         raise Unkeyable(f"module {name} ({file}) is installed, but no distribution owns it: its version is unknown")
-    return tuple(f"{owner} {version(owner)}" for owner in sorted(set(owners)))
+    return tuple(f"{owner} {version(owner)}" for owner in sorted(found))
 
 
 @cache
@@ -243,8 +244,3 @@ def _spec(name: str, path: list[str] | None) -> ModuleSpec | None:
         if spec is not None:
             return spec
     return None
-
-
-@cache
-def _owners() -> Mapping[str, list[str]]:
-    return importlib.metadata.packages_distributions()

@@ -147,7 +147,7 @@ def test_a_c_function_of_no_known_module_has_no_digest(project: Project, monkeyp
     app = project("import blake3\ndef f(x): return blake3.blake3(x)")
     assert "blake3" in {part.name for part in code(app).parts}
     code_module._known.clear()
-    monkeypatch.setattr("clew.replay.code.module._owners", dict)
+    monkeypatch.setattr("clew.replay.code.module.owners", lambda top: frozenset())
     assert blake3.__file__
     with pytest.raises(Unkeyable, match="no distribution owns it"):
         code(app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import httpx
@@ -121,6 +122,14 @@ def wrapped(inner: httpx.Client) -> Any:
     """A provider's client around the one that it sends with."""
     made = type("Provider", (), {"__module__": "openai"})()
     made._client, made._custom_headers, made.base_url = inner, {"region": "one"}, inner.base_url
+    made.chat = part_of(made)
+    return made
+
+
+def part_of(client: Any) -> Any:
+    """A part of a provider's client, by which requests are made."""
+    made = type("Completions", (), {"__module__": "openai"})()
+    made._client, made._post = client, MethodType(httpx.Client.post, client)
     return made
 
 
@@ -145,5 +154,18 @@ CLIENT: dict[str, Change] = {
     "a mount's pattern": lambda model: setattr(next(iter(model.client._client._mounts)), "pattern", "http://"),
     "a transport's field": lambda model: setattr(mounted(model), "status", 201),
     "a transport's class": lambda model: setattr(Hears, "handle_request", lambda self, request: None),
+    "a function": lambda model: setattr(model.client, "create", helped),
+    "a function of a part": lambda model: setattr(model.client.chat, "create", helped),
+    "a function, bound": lambda model: setattr(model.client.chat, "create", MethodType(helped, model.client.chat)),
+    "another client of a part": lambda model: setattr(
+        model.client.chat, "_client", httpx.Client(base_url="https://two.example")
+    ),
+    "a function in a tuple": lambda model: setattr(model.client, "_middleware", (helped,)),
+    "a hook": lambda model: model.client._client.event_hooks["request"].append(helped),
+    "hooks": lambda model: setattr(model.client._client, "event_hooks", {"response": [helped]}),
+    "an authentication": lambda model: setattr(model.client._client, "auth", helped),
+    "a function of the way to the network": lambda model: setattr(
+        model.client._client._transport, "handle_request", helped
+    ),
     "a lazy one that says more": lambda model: model.__dict__.update(lazy=httpx.Client(base_url="https://two.example")),
 }

@@ -378,6 +378,8 @@ STORE: dict[str, Change] = {
     "a document": lambda store: store.add_documents([Document("more", id="2")]),
     "one less": lambda store: store.delete(["1"]),
     "the model": lambda store: setattr(store.embedding, "scale", 2),
+    "a vector": lambda store: store.store["1"].update(vector=[0.5] * 4),
+    "a number in a vector": lambda store: store.store["1"]["vector"].__setitem__(0, 0.5),
 }
 DOCUMENTS = [Document("one", id="0"), Document("two", id="1", metadata={"tags": ["old"]})]
 
@@ -408,6 +410,13 @@ def in_faiss(store: Any, name: str) -> Any:
     return store.docstore._dict[name]
 
 
+def indexed_otherwise(index: Any) -> None:
+    """As many vectors, which are others."""
+    vectors = index.reconstruct_n(0, index.ntotal)
+    index.reset()
+    index.add(vectors[::-1].copy())
+
+
 FAISS: dict[str, Change] = {
     "a document's text": lambda store: setattr(in_faiss(store, "1"), "page_content", "another"),
     "a document's metadata": lambda store: in_faiss(store, "1").metadata["tags"].append("new"),
@@ -415,6 +424,10 @@ FAISS: dict[str, Change] = {
     "a document": lambda store: store.add_documents([Document("more", id="2")]),
     "one less": lambda store: store.delete(["1"]),
     "a document that is gone": lambda store: store.docstore._dict.pop("1"),
+    "their vectors": lambda store: indexed_otherwise(store.index),
+    "their places": lambda store: setattr(
+        store, "index_to_docstore_id", {1 - place: name for place, name in store.index_to_docstore_id.items()}
+    ),
     "their order": lambda store: store.index_to_docstore_id.update({0: "1", 1: "0"}),
     "the model": lambda store: setattr(store.embedding_function, "scale", 2),
     "how documents are found": lambda store: setattr(store.docstore, "search", lambda name: in_faiss(store, "0")),

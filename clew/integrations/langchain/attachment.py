@@ -73,7 +73,12 @@ class Derived(Generic[T]):
 
 def is_service(value: object) -> bool:
     """Whether an object is a client, a lock or a logger: how something is reached, not what it is."""
-    return f" {type(value).__module__.split('.')[0]} " in _SERVICES
+    return is_of_service(type(value).__module__)
+
+
+def is_of_service(module: str) -> bool:
+    """Whether a module is of a library of such."""
+    return f" {module.split('.')[0]} " in _SERVICES
 
 
 def _leaves(owner: object) -> list[object]:

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import Any
 
 from clew.integrations.langchain.attachment import is_service
+from clew.integrations.langchain.hook import Hooks
 from clew.integrations.langchain.transport import named
 from clew.replay.code.witness import Witness
 from clew.replay.identity import identity
@@ -34,7 +35,9 @@ _TRANSPORT_HEADERS = frozenset((
     "cookie", "host", "user-agent", "x-api-key", "api-key", "x-goog-api-key", "x-goog-api-client", "x-request-id",
     "traceparent", "tracestate", "baggage",
 ))  # fmt: skip
-_READ = (*_ADDRESSES, *_ADDED, *_INNER, "_transport", "_mounts")
+_READ = (*_ADDRESSES, *_ADDED, *_INNER, "_transport", "_mounts", "_event_hooks", "_auth")  # for themselves
+_RESOURCES = frozenset(("openai", "anthropic", "groq"))  # whose clients consist of parts
+_ASIDE = frozenset(("threading", "_thread", "asyncio", "concurrent", "logging"))  # which send nothing
 _DEPTH, _VALUES = 4, 200
 _FIXED = frozenset((str, bytes, int, float, bool, type(None)))  # types of values that cannot change
 _HTTP = frozenset(("httpx", "httpx2"))
@@ -57,7 +60,7 @@ def destinations(
     for name in sorted(names):
         if is_service(fields[name]):
             lazy = isinstance(inspect.getattr_static(type(owner), name, None), functools.cached_property)
-            if told := _leads(fields[name], 0, _said(fields, witness) if lazy else frozenset(), witness):
+            if told := _leads(fields[name], (), _said(fields, witness) if lazy else frozenset(), witness):
                 found[name] = told
     return found
 
@@ -70,13 +73,17 @@ def _said(fields: dict[str, Any], witness: Witness) -> frozenset[str]:
     return frozenset(value.rstrip("/") for value in [*fields.values(), *inner] if isinstance(value, str))
 
 
-def _leads(client: Any, depth: int, said: Collection[str], witness: Witness) -> dict[str, Any]:
+def _leads(client: Any, around: tuple[int, ...], said: Collection[str], witness: Witness) -> dict[str, Any]:
     held = getattr(client, "__dict__", None)
     if held is None:
         witness.blind = True  # it may have a dictionary later, as an object without one may be of another class
         held = {}
     witness.add(client)
-    witness.add_names(held, _READ)
+    if aside := _top(type(client)) in _ASIDE:
+        witness.add_names(held, _READ)
+    else:
+        witness.add_class(type(client))
+        witness.add_container(held)
     found: dict[str, Any] = {name: str(held[name]) for name in _ADDRESSES if _is_address(held.get(name))}
     found = {name: address for name, address in found.items() if address.rstrip("/") not in said}
     for name in (*_ADDRESSES, *_ADDED):
@@ -85,13 +92,31 @@ def _leads(client: Any, depth: int, said: Collection[str], witness: Witness) -> 
         added = _added(held.get(name), folded=name.endswith("headers")).items()
         if left := {key: value for key, value in added if type(value) is not str or value not in said}:
             found[name] = left
-    if not _HTTP.isdisjoint(map(_top, type(client).__mro__)):
-        found.update(_transports(held, witness))
+    inner = (*around, id(client))
+    leads = functools.partial(_leads, around=inner, said=said, witness=witness)
+    parts = [name for name in held if name in _INNER or _is_resource(client, held[name])]
+    hooks = Hooks({*inner, *(id(held[name]) for name in parts)}, leads, witness)
+    if _is_http(client):
+        found.update(_transports(held, hooks, witness))
+        found.update(hooks.of_http(held))
     found.update(_own(client, held, witness))
-    for name in _INNER:
-        if depth < _DEPTH and name in held and (told := _leads(held[name], depth + 1, said, witness)):
+    if not aside and (put := hooks.among(type(client), held, _READ)):
+        found["own"] = put
+    for name in parts:
+        if len(around) < _DEPTH and id(held[name]) not in inner and (told := leads(held[name])):
             found[name] = told
     return found
+
+
+def _is_resource(client: Any, part: Any) -> bool:
+    """Whether a part of a provider's client is one that requests are made with, such as `chat.completions`."""
+    top = _top(type(part))
+    made = top in _RESOURCES and top == _top(type(client)) and hasattr(part, "__dict__")
+    return made and not _is_http(client) and not hasattr(part, "__dataclass_fields__")
+
+
+def _is_http(client: Any) -> bool:
+    return not _HTTP.isdisjoint(map(_top, type(client).__mro__))
 
 
 def _watch(value: Any, witness: Witness) -> None:
@@ -145,8 +170,8 @@ def _added(values: Any, *, folded: bool) -> dict[str, Any]:
     return found
 
 
-def _transports(held: dict[str, Any], witness: Witness) -> dict[str, Any]:
-    """Transports that are not an HTTP library's own way to the network: they may answer themselves."""
+def _transports(held: dict[str, Any], hooks: Hooks, witness: Witness) -> dict[str, Any]:
+    """Transports that are not an HTTP library's own way to the network, or hold what is not: they may answer themselves."""
     mounted = held.get("_mounts")
     if mounted is not None:
         witness.add_container(mounted)
@@ -156,11 +181,12 @@ def _transports(held: dict[str, Any], witness: Witness) -> dict[str, Any]:
             witness.add_instance(key)
         transports[f"mount {getattr(key, 'pattern', key)}"] = one
     witness.add(*transports.values())
-    return {
-        name: identity(one, witness=witness)
-        for name, one in transports.items()
-        if one is not None and not (type(one).__name__ in _NETWORK and _top(type(one)) in _WHOSE)
-    }
+    found = {}
+    for name, one in transports.items():
+        known = one is None or (type(one).__name__ in _NETWORK and _top(type(one)) in _WHOSE)
+        if told := (hooks.inside(one) if known else identity(one, witness=witness)):
+            found[name] = told
+    return found
 
 
 def _own(client: Any, held: dict[str, Any], witness: Witness) -> dict[str, Any]:

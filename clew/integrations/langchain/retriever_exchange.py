@@ -12,6 +12,7 @@ from langchain_core.vectorstores.base import VectorStoreRetriever
 from clew.integrations.langchain import answer as _answer  # noqa: F401 - LangChain's classes become answers
 from clew.integrations.langchain.index import store_of
 from clew.integrations.langchain.transport import unread
+from clew.integrations.langchain.vectors import vectors_of
 from clew.replay.answer import register_answer
 from clew.replay.code.witness import Witness, Witnessed
 from clew.replay.identity import identity
@@ -158,10 +159,17 @@ def _state(store: Any, renames: bool, witness: Witness) -> _Held:
     else:
         _see_records(getattr(store, "store", None), witness)
     held = _entries(store)
+    vectors = [None if docstore is None else _places(store), vectors_of(store, witness)]
     ids = [one.id for one in held]
     if renames:
         held = [one.model_copy(update={"id": f"#{at}"}) for at, one in enumerate(held)]
-    return _Held(Remembered([told, [identity(document) for document in held]]), ids)
+    return _Held(Remembered([told, vectors, [identity(document) for document in held]]), ids)
+
+
+def _places(store: Any) -> Any:
+    """Where in the index each document of FAISS has its vector, and whether it is there itself."""
+    places = store.index_to_docstore_id.items()
+    return identity([[place, isinstance(store.docstore.search(name), Document)] for place, name in places])
 
 
 def _see_records(records: Any, witness: Witness) -> None:
@@ -173,7 +181,7 @@ def _see_records(records: Any, witness: Witness) -> None:
     for record in records.values():
         witness.add_container(record)
         for name, value in record.items():
-            if name != "vector":  # no part of a document
+            if name != "vector":  # which is no part of a document: see vectors_of
                 identity(value, witness=witness)
 
 

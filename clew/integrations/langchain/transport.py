@@ -12,8 +12,10 @@ from typing import Any
 
 from clew.replay.code.bytecode import bytecode_of
 from clew.replay.code.module import is_installed
+from clew.replay.code.version import version_of
 
-_known: weakref.WeakKeyDictionary[type, frozenset[str]] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[type, tuple[int, frozenset[str]]] = weakref.WeakKeyDictionary()  # with their versions
+_UNKNOWN: tuple[int, frozenset[str]] = 0, frozenset()
 _EVER = frozenset(
     ("callbacks", "callback_manager", "run_manager", "cache", "rate_limiter", "_serialized", "_lc_kwargs")
 )
@@ -26,9 +28,12 @@ def unread(names: Collection[str], cls: type) -> frozenset[str]:
 
 def named(cls: type) -> frozenset[str]:
     """The names in a class's code, as far as that is the program's."""
-    read = _known.get(cls)
-    if read is None:
-        read = _known[cls] = frozenset(_words(cls)) - _EVER
+    place = version_of(cls)
+    version = place.value if place is not None else 0
+    known, read = _known.get(cls, _UNKNOWN)
+    if not version or known != version:
+        read = frozenset(_words(cls)) - _EVER
+        _known[cls] = version, read
     return read
 
 
@@ -43,6 +48,7 @@ def _words(cls: type) -> Iterator[str]:
         found = bytecode_of(function.__code__)
         yield from found.words
         yield from _arguments(function.__code__)
+        yield function.__code__.co_name
         waiting += [function.__globals__.get(reference.path[0]) for reference in found.references]
 
 

@@ -425,6 +425,7 @@ FAISS: dict[str, Change] = {
     "one less": lambda store: store.delete(["1"]),
     "a document that is gone": lambda store: store.docstore._dict.pop("1"),
     "their vectors": lambda store: indexed_otherwise(store.index),
+    "vectors that are gone": lambda store: store.index.reset(),
     "their places": lambda store: setattr(
         store, "index_to_docstore_id", {1 - place: name for place, name in store.index_to_docstore_id.items()}
     ),

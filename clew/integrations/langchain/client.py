@@ -13,6 +13,7 @@ from typing import Any
 
 from clew.integrations.langchain.attachment import is_service
 from clew.integrations.langchain.hook import Hooks
+from clew.integrations.langchain.settings import called_by, settings
 from clew.integrations.langchain.transport import named
 from clew.replay.code.witness import Witness
 from clew.replay.identity import identity
@@ -62,6 +63,10 @@ def destinations(
             lazy = isinstance(inspect.getattr_static(type(owner), name, None), functools.cached_property)
             if told := _leads(fields[name], (), _said(fields, witness) if lazy else frozenset(), witness):
                 found[name] = told
+    for package in called_by(owner, [fields[name] for name in names]):
+        leads = lambda client, said: _leads(client, (), said, witness)  # noqa: E731
+        if set_to := settings(package, _said(fields, witness), leads, witness):
+            found[f"settings of {package}"] = set_to
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from clew.integrations.langchain.client import destinations
+from clew.integrations.langchain.settings import called_by
 from clew.replay.code.witness import Witness
 from clew.replay.key import Part, Remembered, plain_part
 from clew.store.errors import Unkeyable
@@ -16,7 +17,7 @@ _NOWHERE = Remembered({})
 def known_reach(model: object, fields: dict[str, Any], services: Collection[str], witness: Witness) -> Part | None:
     """Where the clients in these fields lead while `witness` holds, which has seen the fields; None, with nothing more for
     it to see, where `reach` has to be asked each time. So a client that cannot be seen costs only itself."""
-    if not services:
+    if not services and not called_by(model, ()):
         return _NOWHERE
     seen = Witness()
     try:

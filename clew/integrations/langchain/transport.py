@@ -37,7 +37,8 @@ def named(cls: type) -> frozenset[str]:
     return read
 
 
-def _words(cls: type) -> Iterator[str]:
+def code_of_class(cls: type) -> Iterator[FunctionType]:
+    """The functions of a class, and those that they name, as far as they are the program's."""
     waiting: list[Any] = [one for owner in cls.__mro__ for one in owner.__dict__.values()]
     seen: set[int] = set()
     while waiting:
@@ -45,11 +46,16 @@ def _words(cls: type) -> Iterator[str]:
         if function is None or id(function) in seen or is_installed(function.__code__.co_filename):
             continue
         seen.add(id(function))
-        found = bytecode_of(function.__code__)
-        yield from found.words
+        yield function
+        references = bytecode_of(function.__code__).references
+        waiting += [function.__globals__.get(reference.path[0]) for reference in references]
+
+
+def _words(cls: type) -> Iterator[str]:
+    for function in code_of_class(cls):
+        yield from bytecode_of(function.__code__).words
         yield from _arguments(function.__code__)
         yield function.__code__.co_name
-        waiting += [function.__globals__.get(reference.path[0]) for reference in found.references]
 
 
 def _function(value: Any) -> FunctionType | None:

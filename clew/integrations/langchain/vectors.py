@@ -1,14 +1,15 @@
 """The vectors that a store holds: of two stores with equal documents, they decide which are found.
 
 Lists of numbers are told by their numbers, and remembered by comparison: numbers cannot change, and those that are still
-the same objects are equal at a glance. An index of FAISS lies outside of Python and says nothing of its changes: it is
-written out each time, which takes about as long as to copy it.
+the same objects are equal at a glance. An index of FAISS lies outside of Python and says nothing of its changes: its
+bytes are compared each time.
 """
 
 from __future__ import annotations
 
 import sys
 from array import array
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
@@ -73,8 +74,9 @@ def _indexed(index: Any, witness: Witness) -> Any:
     if cls.__name__ not in _FLAT and _ELSEWHERE in written.tobytes():
         raise Unkeyable("the vectors of an index of FAISS stand in a file of their own")
     if not witness.blind:  # that a class was not changed says no version here: FAISS changes them itself
+        same = _compared(index, written)
         witness.add_read(cls, lambda cls: [cls.search, cls.reconstruct])
-        witness.add_read(None, lambda _: [_is_written(index, written) and _searched(index) == searched])
+        witness.add_read(None, lambda _: [same() and _searched(index) == searched])
     return [identity(cls), bytes(digest(Domain.BYTES, memoryview(written))), searched]
 
 
@@ -86,11 +88,22 @@ def _written(index: Any) -> Any:
         raise Unkeyable(f"an index of FAISS cannot be written: {error}") from error
 
 
-def _is_written(index: Any, written: Any) -> bool:
-    try:
-        return bool(sys.modules["numpy"].array_equal(_written(index), written))
-    except Unkeyable:
-        return False
+def _compared(index: Any, written: Any) -> Callable[[], bool]:
+    """Whether an index is still as it was written. A flat one is compared where it lies, which takes a fifth of the time."""
+    equal = sys.modules["numpy"].array_equal
+    if type(index).__name__ not in _FLAT or not index.ntotal:
+        return lambda: bool(equal(_written(index), written))
+    header, codes = _header(index), _codes(index).copy()
+    return lambda: _header(index) == header and bool(equal(_codes(index), codes))
+
+
+def _header(index: Any) -> list[Any]:
+    return [index.d, index.ntotal, index.metric_type, index.metric_arg, index.is_trained, index.codes.size()]
+
+
+def _codes(index: Any) -> Any:
+    """The vectors of a flat index, in its own memory."""
+    return sys.modules["faiss"].rev_swig_ptr(index.codes.data(), index.codes.size()).view("u4")
 
 
 def _searched(index: Any, depth: int = 0) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def reached(base: type[Any]) -> type[Any]:
 
         @functools.cached_property
         def lazy(self) -> httpx.Client:
-            return httpx.Client(base_url=self.base_url, headers=self.headers)
+            return httpx.Client(base_url=self.base_url, headers=self.headers, verify=False)
 
     return Reached
 
@@ -115,6 +115,11 @@ class Hears(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         return httpx.Response(self.status)
+
+
+def client(**more: Any) -> httpx.Client:
+    """A client that reads no certificates: that would take most of a test's time."""
+    return httpx.Client(verify=False, **more)
 
 
 def wrapped(inner: httpx.Client) -> Any:
@@ -129,8 +134,8 @@ def mounted(model: Any) -> Any:
 
 
 CLIENT: dict[str, Change] = {
-    "another client": lambda model: setattr(model, "client", wrapped(httpx.Client(base_url="https://two.example"))),
-    "the client inside": lambda model: setattr(model.client, "_client", httpx.Client(base_url="https://two.example")),
+    "another client": lambda model: setattr(model, "client", wrapped(client(base_url="https://two.example"))),
+    "the client inside": lambda model: setattr(model.client, "_client", client(base_url="https://two.example")),
     "its address": lambda model: setattr(model.client._client, "base_url", "https://two.example"),
     "the outer address": lambda model: setattr(model.client, "base_url", httpx.URL("https://two.example")),
     "a text for an address": lambda model: setattr(model.client, "base_url", "https://two.example"),
@@ -145,5 +150,5 @@ CLIENT: dict[str, Change] = {
     "a mount's pattern": lambda model: setattr(next(iter(model.client._client._mounts)), "pattern", "http://"),
     "a transport's field": lambda model: setattr(mounted(model), "status", 201),
     "a transport's class": lambda model: setattr(Hears, "handle_request", lambda self, request: None),
-    "a lazy one that says more": lambda model: model.__dict__.update(lazy=httpx.Client(base_url="https://two.example")),
+    "a lazy one that says more": lambda model: model.__dict__.update(lazy=client(base_url="https://two.example")),
 }

@@ -258,17 +258,33 @@ def test_what_was_redacted_is_served_so_and_told(recorded: Recorded) -> None:
     assert any("credential" in note for note in again.certificate.notes)
 
 
+happened: dict[str, threading.Event] = {}
+
+
+def take_turns(text: str) -> None:
+    """The slow call is open until the quick one has ended, which begins no earlier than that."""
+    if text == "slow":
+        happened["slow began"].set()
+        assert happened["quick ended"].wait(60)
+    elif text == "quick":
+        assert happened["slow began"].wait(60)
+
+
 def test_parallel_calls_end_in_the_recorded_order(recorded: Recorded) -> None:
     """Which of two branches is through first may decide what is asked next."""
 
     class Slow(Counted):
         def _answer(self, messages: list[Any]) -> AIMessage:
-            if messages[-1].text == "slow":
-                threading.Event().wait(0.5)
+            take_turns(messages[-1].text)
             return AIMessage(messages[-1].text)
 
+    def ask(text: str) -> None:
+        Slow().invoke(text)
+        happened[f"{text} ended"].set()
+
     def race() -> None:
-        threads = [threading.Thread(target=Slow().invoke, args=(text,)) for text in ("slow", "quick")]
+        happened.update({name: threading.Event() for name in ("slow began", "slow ended", "quick ended")})
+        threads = [threading.Thread(target=ask, args=(text,)) for text in ("slow", "quick")]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -281,7 +297,7 @@ def test_parallel_calls_end_in_the_recorded_order(recorded: Recorded) -> None:
             return [one.used[0].value[-1]["content"] for one in spans]
 
     with recorded() as tracer:
-        Slow().invoke("quick")  # its code is known then, and neither call waits for that
+        Slow().invoke("first")  # its code is known then, and neither call waits for that
         with clew.run("answer") as run:
             race()
         assert ends(run) == ["quick", "slow"]

@@ -106,7 +106,7 @@ def reached(base: type[Any]) -> type[Any]:
 
         @functools.cached_property
         def lazy(self) -> httpx.Client:
-            return httpx.Client(base_url=self.base_url, headers=self.headers)
+            return httpx.Client(base_url=self.base_url, headers=self.headers, verify=False)
 
     return Reached
 
@@ -116,6 +116,11 @@ class Hears(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         return httpx.Response(self.status)
+
+
+def client(**more: Any) -> httpx.Client:
+    """A client that reads no certificates: that would take most of a test's time."""
+    return httpx.Client(verify=False, **more)
 
 
 def wrapped(inner: httpx.Client) -> Any:
@@ -138,8 +143,8 @@ def mounted(model: Any) -> Any:
 
 
 CLIENT: dict[str, Change] = {
-    "another client": lambda model: setattr(model, "client", wrapped(httpx.Client(base_url="https://two.example"))),
-    "the client inside": lambda model: setattr(model.client, "_client", httpx.Client(base_url="https://two.example")),
+    "another client": lambda model: setattr(model, "client", wrapped(client(base_url="https://two.example"))),
+    "the client inside": lambda model: setattr(model.client, "_client", client(base_url="https://two.example")),
     "its address": lambda model: setattr(model.client._client, "base_url", "https://two.example"),
     "the outer address": lambda model: setattr(model.client, "base_url", httpx.URL("https://two.example")),
     "a text for an address": lambda model: setattr(model.client, "base_url", "https://two.example"),
@@ -158,7 +163,7 @@ CLIENT: dict[str, Change] = {
     "a function of a part": lambda model: setattr(model.client.chat, "create", helped),
     "a function, bound": lambda model: setattr(model.client.chat, "create", MethodType(helped, model.client.chat)),
     "another client of a part": lambda model: setattr(
-        model.client.chat, "_client", httpx.Client(base_url="https://two.example")
+        model.client.chat, "_client", client(base_url="https://two.example")
     ),
     "a function in a tuple": lambda model: setattr(model.client, "_middleware", (helped,)),
     "a hook": lambda model: model.client._client.event_hooks["request"].append(helped),
@@ -167,5 +172,5 @@ CLIENT: dict[str, Change] = {
     "a function of the way to the network": lambda model: setattr(
         model.client._client._transport, "handle_request", helped
     ),
-    "a lazy one that says more": lambda model: model.__dict__.update(lazy=httpx.Client(base_url="https://two.example")),
+    "a lazy one that says more": lambda model: model.__dict__.update(lazy=client(base_url="https://two.example")),
 }

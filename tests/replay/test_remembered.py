@@ -34,6 +34,7 @@ from tests.replay.remembered_bed import (
     Part,
     asked,
     changes,
+    client,
     made,
     reached,
     wrapped,
@@ -86,20 +87,20 @@ def test_a_value_that_goes_to_another_slot(tracer: Tracer, way: None) -> None:
 @pytest.mark.parametrize("change", CLIENT.values(), ids=CLIENT.keys())
 def test_where_a_client_leads(tracer: Tracer, way: None, change: Change, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hears, "handle_request", Hears.handle_request)
-    inner = httpx.Client(base_url="https://one.example", headers={"tenant": "one"}, mounts={"all://": Hears()})
+    inner = client(base_url="https://one.example", headers={"tenant": "one"}, mounts={"all://": Hears()})
     model = reached(Counted)(client=wrapped(inner))
     assert changes(lambda: of_model(tracer, model), lambda: change(model))
 
 
 def test_a_client_without_mounts_gets_one(tracer: Tracer, way: None) -> None:
-    model = reached(Counted)(client=wrapped(httpx.Client(base_url="https://one.example")))
+    model = reached(Counted)(client=wrapped(client(base_url="https://one.example")))
     assert not model.client._client._mounts
     change = lambda: model.client._client._mounts.update({"all://": Hears()})  # noqa: E731
     assert changes(lambda: of_model(tracer, model), change)
 
 
 def test_the_way_to_the_network_becomes_one_of_the_program(tracer: Tracer, way: None) -> None:
-    model = reached(Counted)(client=wrapped(httpx.Client(base_url="https://one.example")))
+    model = reached(Counted)(client=wrapped(client(base_url="https://one.example")))
     for _ in range(3):
         of_model(tracer, model)
     model.client._client._transport.__class__ = type("Loud", (httpx.HTTPTransport,), {})
@@ -134,13 +135,13 @@ def test_a_client_of_the_program(tracer: Tracer, way: None, change: Change, monk
 
 
 def test_a_client_that_is_made_when_it_is_needed(tracer: Tracer, way: None) -> None:
-    model = reached(Counted)(client=wrapped(httpx.Client()), base_url="https://one.example", headers={"tenant": "one"})
+    model = reached(Counted)(client=wrapped(client()), base_url="https://one.example", headers={"tenant": "one"})
     assert not changes(lambda: of_model(tracer, model), lambda: model.lazy)
     assert changes(lambda: of_model(tracer, model), lambda: model.headers.update(tenant="two"))
 
 
 def test_where_a_client_leads_is_not_asked_again(tracer: Tracer) -> None:
-    model = reached(Counted)(client=wrapped(httpx.Client(base_url="https://one.example")))
+    model = reached(Counted)(client=wrapped(client(base_url="https://one.example")))
     for _ in range(2):  # httpx finds out how its headers are encoded when they are first read
         of_model(tracer, model)
     assert model_exchange._models.of(model, pytest.fail).reached is not None

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from langchain_core.embeddings import Embeddings
 from pydantic import BaseModel, ConfigDict, SecretStr
@@ -17,7 +16,19 @@ from clew.store.errors import Unkeyable
 from clew.tracer.init import Tracer
 from tests.lineage.lineage_bed import BagOfWords
 from tests.replay import remembered_bed
-from tests.replay.remembered_bed import CLIENT, MODEL, Change, Hears, Part, asked, changes, made, reached, wrapped
+from tests.replay.remembered_bed import (
+    CLIENT,
+    MODEL,
+    Change,
+    Hears,
+    Part,
+    asked,
+    changes,
+    client,
+    made,
+    reached,
+    wrapped,
+)
 
 
 class Counting(BaseModel, Embeddings):
@@ -86,7 +97,7 @@ PLAIN: dict[str, Change] = {
     "a part": lambda model: model.part.inner["a"][1].update(b=3),
     "a slot": lambda model: setattr(model, "slot", [2]),
     "a list in a slot": lambda model: model.slot.append(2),
-    "a client that was none": lambda model: setattr(model, "client", httpx.Client(base_url="https://two.example")),
+    "a client that was none": lambda model: setattr(model, "client", client(base_url="https://two.example")),
     "its class": lambda model: setattr(model, "__class__", type("Other", (Plain,), {})),
 }
 
@@ -115,19 +126,19 @@ def test_a_method_of_a_class_above(tracer: Tracer, way: None, monkeypatch: pytes
 @pytest.mark.parametrize("change", CLIENT.values(), ids=CLIENT.keys())
 def test_where_a_client_leads(tracer: Tracer, way: None, change: Change, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Hears, "handle_request", Hears.handle_request)
-    inner = httpx.Client(base_url="https://one.example", headers={"tenant": "one"}, mounts={"all://": Hears()})
+    inner = client(base_url="https://one.example", headers={"tenant": "one"}, mounts={"all://": Hears()})
     model = reached(Counting)(client=wrapped(inner))
     assert changes(lambda: of_text(tracer, model), lambda: change(model))
 
 
 def test_a_client_that_is_made_when_it_is_needed(tracer: Tracer, way: None) -> None:
-    model = reached(Counting)(client=wrapped(httpx.Client()), base_url="https://one.example", headers={"tenant": "one"})
+    model = reached(Counting)(client=wrapped(client()), base_url="https://one.example", headers={"tenant": "one"})
     assert not changes(lambda: of_text(tracer, model), lambda: model.lazy)
     assert changes(lambda: of_text(tracer, model), lambda: model.headers.update(tenant="two"))
 
 
 def test_a_client_that_is_not_changed_is_not_asked_again(tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = reached(Counting)(client=wrapped(httpx.Client(base_url="https://one.example")))
+    model = reached(Counting)(client=wrapped(client(base_url="https://one.example")))
     for _ in range(2):  # httpx finds out how its headers are encoded when they are first read
         of_text(tracer, model)
     assert is_remembered(model)
@@ -143,7 +154,7 @@ class Closed:
 
 
 def test_a_client_that_cannot_be_seen_is_asked_each_time_and_the_model_is_not(tracer: Tracer, way: None) -> None:
-    inner = httpx.Client(base_url="https://one.example")
+    inner = client(base_url="https://one.example")
     model = reached(Counting)(client=wrapped(inner), headers=Closed())
     assert changes(lambda: of_text(tracer, model), lambda: setattr(inner, "base_url", "https://two.example"))
     assert is_remembered(model)
@@ -155,7 +166,7 @@ def test_a_client_whose_requests_something_unknown_answers(tracer: Tracer) -> No
         def __init__(self) -> None:
             self.held = iter([])
 
-    model = reached(Counting)(client=wrapped(httpx.Client(transport=Holding())))
+    model = reached(Counting)(client=wrapped(client(transport=Holding())))
     for _ in range(2):
         with pytest.raises(Unkeyable, match="iterator"):
             of_text(tracer, model)
@@ -188,8 +199,9 @@ def test_what_is_only_how_a_model_is_known_is_no_part_of_it(tracer: Tracer) -> N
 
 
 def test_a_new_secret_changes_what_is_remembered(tracer: Tracer) -> None:
-    model = Counting(base_url="hunter5-hunter5")
-    assert changes(lambda: of_text(tracer, model), lambda: tracer.gate.secrets.add("hunter5-hunter5"))
+    """One that no other test adds: a process never forgets a secret."""
+    model = Counting(base_url="swordfish-swordfish")
+    assert changes(lambda: of_text(tracer, model), lambda: tracer.gate.secrets.add("swordfish-swordfish"))
 
 
 def test_an_array_that_is_changed_in_place(tracer: Tracer) -> None:

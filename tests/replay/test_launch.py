@@ -243,6 +243,7 @@ def test_an_interrupt_ends_the_program_and_its_children(root: Path, monkeypatch:
     launched = program(root, FAMILY)
     family = root / "family"
     main = threading.get_ident()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
 
     def interrupt() -> None:
         while not family.exists():
@@ -252,8 +253,11 @@ def test_an_interrupt_ends_the_program_and_its_children(root: Path, monkeypatch:
     over = threading.Event()
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        launched.run()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            launched.run()
+    finally:
+        signal.signal(signal.SIGINT, before)
     over.set()
     thread.join()
     for pid in family.read_text().split():

@@ -33,5 +33,5 @@ def _tops(distribution: importlib.metadata.Distribution) -> Iterator[str]:
         top, inside, _ = line.removeprefix('"').partition("/")
         if not inside:
             top = inspect.getmodulename(line.partition(",")[0]) or "."
-        if "." not in top:  # nor is a folder that no name leads to
+        if top and "." not in top:  # nor is a folder that no name leads to, or a place outside
             yield top

@@ -47,7 +47,7 @@ def test_what_record_names_is_owned(packages: Path) -> None:
             "kit/__init__.py,sha256=a,1\nkit/deep/part.py,sha256=b,2\nalone.py,sha256=c,3\n"
             '"quoted/a, b.py",sha256=d,4\nfast.abi3.so,sha256=e,5\nshared/one.txt,sha256=f,6\n'
             "../../../bin/kit,sha256=g,7\nkit.libs/libx.so,sha256=h,8\nKit_One-1.0.dist-info/METADATA,sha256=i,9\n"
-            "notes.txt,sha256=j,10\n"
+            "notes.txt,sha256=j,10\n/usr/bin/kit,sha256=k,11\n"
         ),
     )
     installed(packages, "other", RECORD="shared/two.py,sha256=a,1\n")

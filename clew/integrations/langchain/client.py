@@ -12,7 +12,7 @@ from collections.abc import Collection
 from typing import Any
 
 from clew.integrations.langchain.attachment import is_service
-from clew.integrations.langchain.hook import Hooks
+from clew.integrations.langchain.hook import FIXED, Hooks, package_of
 from clew.integrations.langchain.settings import called_by, settings
 from clew.integrations.langchain.transport import named
 from clew.replay.code.witness import Witness
@@ -40,7 +40,6 @@ _READ = (*_ADDRESSES, *_ADDED, *_INNER, "_transport", "_mounts", "_event_hooks",
 _RESOURCES = frozenset(("openai", "anthropic", "groq"))  # whose clients consist of parts
 _ASIDE = frozenset(("threading", "_thread", "asyncio", "concurrent", "logging"))  # which send nothing
 _DEPTH, _VALUES = 4, 200
-_FIXED = frozenset((str, bytes, int, float, bool, type(None)))  # types of values that cannot change
 _HTTP = frozenset(("httpx", "httpx2"))
 _NETWORK = frozenset(("HTTPTransport", "AsyncHTTPTransport", "AiohttpTransport"))  # they answer nothing themselves,
 _WHOSE = _HTTP | {"openai", "anthropic", "httpx_aiohttp"}  # where they are of one of these
@@ -84,7 +83,7 @@ def _leads(client: Any, around: tuple[int, ...], said: Collection[str], witness:
         witness.blind = True  # it may have a dictionary later, as an object without one may be of another class
         held = {}
     witness.add(client)
-    if aside := _top(type(client)) in _ASIDE:
+    if aside := package_of(type(client)) in _ASIDE:
         witness.add_names(held, _READ)
     else:
         witness.add_class(type(client))
@@ -115,13 +114,13 @@ def _leads(client: Any, around: tuple[int, ...], said: Collection[str], witness:
 
 def _is_resource(client: Any, part: Any) -> bool:
     """Whether a part of a provider's client is one that requests are made with, such as `chat.completions`."""
-    top = _top(type(part))
-    made = top in _RESOURCES and top == _top(type(client)) and hasattr(part, "__dict__")
+    package = package_of(type(part))
+    made = package in _RESOURCES and package == package_of(type(client)) and hasattr(part, "__dict__")
     return made and not _is_http(client) and not hasattr(part, "__dataclass_fields__")
 
 
 def _is_http(client: Any) -> bool:
-    return not _HTTP.isdisjoint(map(_top, type(client).__mro__))
+    return not _HTTP.isdisjoint(map(package_of, type(client).__mro__))
 
 
 def _watch(value: Any, witness: Witness) -> None:
@@ -129,7 +128,7 @@ def _watch(value: Any, witness: Witness) -> None:
     waiting = [value]
     for one in waiting:  # grows while it is read
         cls = type(one)
-        if cls in _FIXED:
+        if cls in FIXED:
             continue
         if len(waiting) > _VALUES:
             witness.blind = True
@@ -139,7 +138,7 @@ def _watch(value: Any, witness: Witness) -> None:
         elif cls is list or cls is dict:
             witness.add_container(one)
             waiting += one if cls is list else one.values()
-        elif _top(cls) in _HTTP and hasattr(one, "__dict__"):
+        elif package_of(cls) in _HTTP and hasattr(one, "__dict__"):
             witness.add_instance(one)
             waiting += vars(one).values()
         else:
@@ -148,10 +147,6 @@ def _watch(value: Any, witness: Witness) -> None:
 
 def _is_address(value: Any) -> bool:
     return isinstance(value, str) or type(value).__qualname__ == "URL"
-
-
-def _top(cls: type) -> str:
-    return str(cls.__module__).partition(".")[0]
 
 
 def _added(values: Any, *, folded: bool) -> dict[str, Any]:
@@ -188,7 +183,7 @@ def _transports(held: dict[str, Any], hooks: Hooks, witness: Witness) -> dict[st
     witness.add(*transports.values())
     found = {}
     for name, one in transports.items():
-        known = one is None or (type(one).__name__ in _NETWORK and _top(type(one)) in _WHOSE)
+        known = one is None or (type(one).__name__ in _NETWORK and package_of(type(one)) in _WHOSE)
         if told := (hooks.inside(one) if known else identity(one, witness=witness)):
             found[name] = told
     return found

@@ -21,7 +21,7 @@ from clew.replay.code.witness import Witness
 from clew.replay.identity import identity
 from clew.store.errors import Unkeyable
 
-_FIXED = frozenset((str, bytes, int, float, bool, type(None)))
+FIXED = frozenset((str, bytes, int, float, bool, type(None)))  # types of values that cannot change
 _CREDENTIALS = frozenset((
     "_api_key_provider", "_azure_ad_token_provider", "_token", "_token_cache", "_workload_identity_auth"
 ))  # fmt: skip
@@ -88,7 +88,7 @@ class Hooks:
     def _told(self, value: Any) -> Any:
         """What of a value is the program's; None where nothing is."""
         cls = type(value)
-        if cls in _FIXED or is_service(value):
+        if cls in FIXED or is_service(value):
             return None
         if id(value) in self._seen:
             return self._seen[id(value)][1]
@@ -126,7 +126,7 @@ class Hooks:
         if not callable(value):
             return None
         self._witness.add(value)
-        if _top(cls) == "wrapt":  # as libraries that trace wrap a method
+        if package_of(cls) == "wrapt":  # as libraries that trace wrap a method
             return self._several(get_referents(value))
         return self._told(getattr(value, "__dict__", None))
 
@@ -151,7 +151,8 @@ def _label(called: Any) -> str | None:
     return None if is_of_service(str(getattr(function, "__module__", ""))) else name_in(function)
 
 
-def _top(cls: type) -> str:
+def package_of(cls: type) -> str:
+    """The package of a class."""
     return str(cls.__module__).partition(".")[0]
 
 

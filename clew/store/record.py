@@ -208,6 +208,7 @@ class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     output_tokens: int = 0
     questions: int = 0  # how many of its graph's task a person had answered when the call ended
     left: str = ""  # "closed" or "cancelled", if the program did not wait for the end of it
+    resumed: int = 0  # with how many answers of a person its graph's task was run again
 
 
 class Lost(msgspec.Struct, array_like=True, frozen=True, gc=False):

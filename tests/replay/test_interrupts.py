@@ -218,6 +218,41 @@ def test_tools_of_one_message_that_ask_side_by_side(recorded: Recorded) -> None:
         assert before == LIVE
 
 
+@pytest.mark.parametrize("reached", [[False, True, True], [False, False, True], [True, False, True]])
+def test_how_far_an_interrupted_task_came_does_not_count(recorded: Recorded, reached: list[bool]) -> None:
+    comes: list[bool] = []
+
+    @tool
+    def count(x: int) -> str:
+        """Count."""
+        return f"call {live('tool')}"
+
+    def node(state: State) -> Any:
+        counted = count.invoke({"x": 1}) if comes.pop(0) else ""
+        interrupt("one?")
+        interrupt("two?")
+        return {"said": [counted]}
+
+    def talk(*times: bool) -> str:
+        comes[:] = times
+        agent = graph(node)
+        for given in ({"said": []}, Command(resume="yes"), Command(resume="yes")):
+            state = agent.invoke(given, CONFIG)
+        return state["said"][-1]
+
+    with recorded():
+        with clew.run("all") as whole:
+            assert talk(True, True, True) == "call 3"
+        with clew.replay(whole) as again:
+            assert talk(*reached) == "call 3"
+        assert again.certificate.holds
+        with clew.run("some") as some:
+            last = talk(*reached)
+        with clew.replay(some) as again:
+            assert talk(True, True, True) == last
+        assert again.certificate.holds
+
+
 def test_branches_that_ask_side_by_side_are_answered_by_their_questions(recorded: Recorded) -> None:
     def fan(state: State) -> list[Send]:
         return [Send("branch", {"said": [], "topic": topic}) for topic in ("tea", "milk", "rum")]

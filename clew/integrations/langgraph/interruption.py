@@ -36,9 +36,9 @@ def _answered(error: BaseException | None) -> int:
     return min(_asked(pad), len(pad.resume))  # calls side by side may still wait for theirs
 
 
-def _is_made_again() -> bool:
+def _resumed() -> int:
     pad = _scratchpad()
-    return pad is not None and (bool(pad.resume) or pad.get_null_resume(False) is not None)
+    return 0 if pad is None else len(pad.resume) + (pad.get_null_resume(False) is not None)
 
 
 def _repeat(count: int) -> None:
@@ -75,6 +75,6 @@ def _command_again(data: Any) -> Any:
     raise ParentCommand(data)
 
 
-register_questions(_answered, _repeat, _is_made_again)
+register_questions(_answered, _repeat, _resumed)
 register_failure(GraphInterrupt, _dump_interrupt, _interrupt_again)
 register_failure(ParentCommand, lambda error: error.args[0], _command_again)

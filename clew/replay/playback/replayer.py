@@ -23,7 +23,7 @@ from clew.replay.playback.terms import Terms
 from clew.replay.playback.where import Where
 from clew.replay.recording import failure, question
 from clew.replay.recording.loose import loose
-from clew.replay.recording.recording import Place, Recording
+from clew.replay.recording.recording import Place, Recording, Time
 from clew.replay.recording.request import Request, Requests, number, requests
 from clew.store import answers
 from clew.store.errors import ClewError, OverBudget, ReplayMiss
@@ -210,13 +210,13 @@ class Replayer(Where):
         assert call.span is not None
         run, path = self.top(call.span), self.instead.path(call.instance, call.span.path)
         occurrence = number(run, path, request.digest, by=f"replay {self._number}")
+        resumed = question.resumed()
+        within = number(run, path, request.digest, by=f"resumed {resumed} {self._number}")
         turn = number(run, path, f"{call.kind} {request.exchange.operation}".encode(), by=f"turn {self._number}")
         again = self._is_the_same_again(call, request)
-        found = self.recording.find(place, request.digest, occurrence, again=again)
+        found = self.recording.find(place, request.digest, Time(occurrence, resumed, within), again=again)
         if found is not None and found.left and not streams and again:
             found = self.recording.complete(place, request.digest) or found
-        if found is None and question.is_made_again():  # which of its calls an interrupted task came to, is chance
-            found = self.recording.last(place, request.digest)
         if request.loose and self.instead.stands_in(call.instance):
             found = None  # what can be seen of it may not show how it was changed
         return Asked(request, place, occurrence, turn, found)

@@ -11,15 +11,15 @@ from collections.abc import Callable
 
 _answered: list[Callable[[BaseException | None], int]] = []
 _repeat: list[Callable[[int], None]] = []
-_again: list[Callable[[], bool]] = []
+_resumed: list[Callable[[], int]] = []
 
 
 def register_questions(
-    answered: Callable[[BaseException | None], int], repeat: Callable[[int], None], again: Callable[[], bool]
+    answered: Callable[[BaseException | None], int], repeat: Callable[[int], None], resumed: Callable[[], int]
 ) -> None:
     """`answered(error)` tells how many of what the task asked that runs here were answered when a call ended (by `error`),
-    `repeat(count)` asks until so many are, and `again()` tells whether the task has run before and was interrupted."""
-    _answered[:], _repeat[:], _again[:] = [answered], [repeat], [again]
+    `repeat(count)` asks until so many are, and `resumed()` tells with how many answers the task was run again."""
+    _answered[:], _repeat[:], _resumed[:] = [answered], [repeat], [resumed]
 
 
 def answered(error: BaseException | None) -> int:
@@ -27,9 +27,9 @@ def answered(error: BaseException | None) -> int:
     return _answered[0](error) if _answered else 0
 
 
-def is_made_again() -> bool:
-    """Whether the task that runs here has run before, and was interrupted."""
-    return bool(_again) and _again[0]()
+def resumed() -> int:
+    """With how many answers the task that runs here, and was interrupted before, was run again; 0 of one that was not."""
+    return _resumed[0]() if _resumed else 0
 
 
 def repeat(count: int) -> None:

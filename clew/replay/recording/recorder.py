@@ -35,6 +35,7 @@ class Asked(NamedTuple):
 
     request: Request
     occurrence: int
+    resumed: int
 
 
 class Recorder:
@@ -157,7 +158,8 @@ class Recorder:
         if found is None or call.span is None:
             return []
         run, path = call.span.run, call.span.path
-        return [Asked(one, number(run, path, one.digest)) for one in found.all]
+        resumed = question.resumed()
+        return [Asked(one, number(run, path, one.digest), resumed) for one in found.all]
 
     def _answered(
         self, call: Call, asked: list[Asked], started_ns: int, response: Any, chunks: Chunks | None = None
@@ -249,6 +251,7 @@ class Recorder:
             output_tokens=usage[1],
             questions=question.answered(raised),
             left=left,
+            resumed=asked.resumed,
         )
         batch.record(entry)
         batch.commit()

@@ -36,6 +36,15 @@ class Place(NamedTuple):
     path: str
 
 
+class Time(NamedTuple):
+    """For the how-manieth time something is asked at a place: of all times; and in a task that was run again with so many
+    answers of a person, of those in such."""
+
+    occurrence: int
+    resumed: int
+    within: int
+
+
 @dataclasses.dataclass
 class Recording:
     """What was recorded of a run, or of all runs of its process."""
@@ -55,9 +64,7 @@ class Recording:
 
     def __post_init__(self) -> None:
         self._exact: dict[tuple[Place, bytes, int], Answer] = {}
-        self._asking: dict[
-            tuple[Place, bytes], Answer
-        ] = {}  # the last of calls that were made again for their questions
+        self._resumed: defaultdict[tuple[Place, bytes, int], list[Answer]] = defaultdict(list)
         self._asked: defaultdict[bytes, list[tuple[Place, Answer]]] = defaultdict(list)
         self._near: defaultdict[tuple[Place, str, str], list[Answer]] = defaultdict(list)
         self._noted: defaultdict[tuple[bytes, str], list[Answer]] = defaultdict(list)
@@ -74,20 +81,29 @@ class Recording:
         for (place, request), found in same.items():
             # A run of its own for each turn of a graph counts from 0: in what is around them, one comes after the other.
             found.sort(key=lambda entry: (starts[entry.run_id], entry.occurrence))
-            self._exact.update(((place, request, at), entry) for at, entry in enumerate(found))
+            for at, entry in enumerate(found):
+                self._exact[place, request, at] = entry
+                self._resumed[place, request, entry.resumed].append(entry)
 
     @property
     def calls(self) -> list[Answer]:
         """What was asked, without readings of the clock and the like, in the order in which it was answered."""
         return [entry for _, entry in self.entries if entry.request not in NO_CALL]
 
-    def find(self, place: Place, request: bytes, occurrence: int, *, again: bool) -> Answer | None:
+    def find(self, place: Place, request: bytes, time: Time, *, again: bool) -> Answer | None:
         """What was answered to this request here, for this time. `again`: asked elsewhere or more often, it has the same
-        answer."""
-        exact = self._exact.get((place, request, occurrence))
-        if exact is not None or not again:
-            return exact
-        return self.complete(place, request)
+        answer.
+
+        How far an interrupted task came, and so how often it asked, is chance where it does several things at once. So its
+        runs are told apart by the answers they were given, and one that comes further is given what was answered last.
+        """
+        resumed = self._resumed.get((place, request, time.resumed), [])
+        if time.within < len(resumed):
+            return resumed[time.within]
+        found = self._exact.get((place, request, time.occurrence))
+        if found is None and again:
+            found = self.complete(place, request)
+        return self._last(place, request) if found is None and time.resumed else found
 
     def complete(self, place: Place, request: bytes) -> Answer | None:
         """An answer to this request, here or elsewhere, that the program waited for."""
@@ -95,8 +111,7 @@ class Recording:
         here = [entry for where, entry in found if where == place]
         return here[-1] if here else found[0][1] if found else None
 
-    def last(self, place: Place, request: bytes) -> Answer | None:
-        """What was answered to this request here when it was asked for the last time."""
+    def _last(self, place: Place, request: bytes) -> Answer | None:
         return next((entry for where, entry in reversed(self._asked.get(request, ())) if where == place), None)
 
     def near(self, place: Place, kind: str, operation: str, number: int) -> Answer | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +20,8 @@ def forget() -> None:
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder on the path, for distributions."""
-    monkeypatch.syspath_prepend(tmp_path)
+    """A folder for distributions, and nothing else on the path: who knows what is installed there."""
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
     forget()
     yield tmp_path
     forget()

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from clew.replay.maker import Again, Makers
 from clew.store.errors import Unstorable
 
 _TUPLE, _SET, _FROZENSET, _MAP, _SCALAR, _REGISTERED, _BIG_INT = range(1, 8)
 _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1
 _DEPTH = 64
-_REMEMBERED, _LONG = 1024, 1 << 14  # answers of which a maker is kept, and their bytes
 _encode = msgspec.msgpack.Encoder().encode
 _PLAIN = frozenset((type(None), bool, float, bytes))
 _FLOATS = frozenset((float,))
@@ -31,7 +31,7 @@ class _Class(NamedTuple):
     name: str
     dump: Callable[[Any], Any]
     load: Callable[[Any], Any]
-    again: Callable[[Any], Callable[[Any], Any] | None] | None
+    again: Again | None
 
 
 _by_class: dict[type, _Class] = {}
@@ -43,16 +43,15 @@ def register_answer(
     dump: Callable[[Any], Any],
     load: Callable[[Any], Any],
     name: str | None = None,
-    again: Callable[[Any], Callable[[Any], Any] | None] | None = None,
+    again: Again | None = None,
 ) -> None:
     """Values of exactly this class may stand in an answer: `dump` takes one apart into data, `load` puts it together.
 
-    `again` gives of a value what makes others of their dictionaries, None if it cannot change; it raises Unstorable for one
-    of which there is more.
+    `again` gives of a value what makes others of their dictionaries (replay/maker.py).
     """
     known = _Class(name or f"{cls.__module__}.{cls.__qualname__}", dump, load, again)
     _by_class[cls] = _by_name[known.name] = known
-    _makers.clear()
+    _makers.forget()
 
 
 def copied(chunk: Any) -> Any:
@@ -79,14 +78,8 @@ def pack(value: Any) -> bytes:
 
 def unpack(data: bytes) -> Any:
     """The answer of `data`, a new one each time. Raises Unstorable where it holds what is not registered here."""
-    known = _makers.get(data)
-    if type(known) is _Maker:
-        return known()
     try:
-        found = _read(data)
-        if known is not False and len(data) <= _LONG:
-            _keep_maker(data, again=known is True)
-        return found
+        return _makers.read(data)
     except msgspec.MsgspecError as error:
         raise Unstorable(f"an answer that cannot be read: {error}") from error
 
@@ -180,79 +173,12 @@ def _back(code: int, content: memoryview) -> Any:
 _read = msgspec.msgpack.Decoder(ext_hook=_back).decode
 
 
-class _Maker:
-    """Makes an answer anew, as often as it is asked for, from what was read of it once: in about half the time.
-
-    Each step makes a value: a copy of its items or fields, in it those parts that have none of their own, those that an
-    earlier step made, and of fields what has them.
-    """
-
-    __slots__ = ("_steps",)
-
-    def __init__(self, answer: Any) -> None:
-        """`answer` is nobody else's. Raises Unstorable where it holds what must be read each time."""
-        self._steps: list[_Step] = []  # inner ones before outer ones
-        step = self._step(answer)
-        if step is None:
-            raise Unstorable("nothing that could change")
-        self._steps.append(step)
-
-    def _step(self, value: Any) -> _Step | None:
-        """What makes a value, with the steps for its parts before it; None of a value that cannot change."""
-        cls = type(value)
-        if cls is str or cls is int or cls in _PLAIN:
-            return None
-        known = _by_class.get(cls)
-        finish = None
-        if cls is dict or cls is list:
-            within = value
-        elif known is not None and known.again is not None:
-            if (finish := known.again(value)) is None:
-                return None
-            within = value.__dict__
-        else:
-            raise Unstorable(f"a {cls.__name__} that must be read")
-        simple: list[tuple[Any, Callable[[], Any]]] = []
-        parts: list[tuple[Any, int]] = []
-        for key, part in enumerate(within) if cls is list else within.items():
-            if (step := self._step(part)) is None:
-                continue
-            new, *inside, last = step
-            if last is None and not any(inside):
-                simple.append((key, new))
-            else:
-                parts.append((key, len(self._steps)))
-                self._steps.append(step)
-        return within.copy, simple, parts, finish
-
-    def __call__(self) -> Any:
-        made: list[Any] = []
-        for new, simple, parts, finish in self._steps:
-            within = new()
-            for key, again in simple:
-                within[key] = again()
-            for key, at in parts:
-                within[key] = made[at]
-            made.append(within if finish is None else finish(within))
-        return made[-1]
+def _again(cls: type) -> Again | None:
+    known = _by_class.get(cls)
+    return None if known is None else known.again
 
 
-_Step = tuple[  # no class of its own: it is taken apart each time
-    Callable[[], Any],
-    list[tuple[Any, Callable[[], Any]]],
-    list[tuple[Any, int]],
-    Callable[[Any], Any] | None,
-]
-_makers: dict[bytes, _Maker | bool] = {}  # True of an answer that was read once, False of one that has none
-
-
-def _keep_maker(data: bytes, *, again: bool) -> None:
-    if len(_makers) >= _REMEMBERED:
-        _makers.clear()
-    try:
-        _makers[data] = _Maker(_read(data)) if again else True
-    except Unstorable:
-        _makers[data] = False
+_makers = Makers(_read, _again)
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -107,8 +108,8 @@ def test_torch_is_seeded_once_for_the_process_and_left_as_it_was() -> None:
             found = [torch.rand(2).tolist(), torch.randperm(9).tolist(), torch.nn.Linear(2, 1).weight.tolist()]
             torch.seed()  # a seed from the system is derived
             found.append(torch.rand(1).item())
-            assert ambient.draws["torch"] == 2
-            assert any(one.startswith("torch: one seed for the process") for one in ambient.unseen)
+        assert ambient.draws["torch"] == 1
+        assert any(one.startswith("torch: one seed for the process") for one in ambient.unseen)
         return found
 
     before, functions = torch.get_rng_state(), (torch.manual_seed, torch.seed, torch.random.manual_seed)
@@ -117,6 +118,36 @@ def test_torch_is_seeded_once_for_the_process_and_left_as_it_was() -> None:
     assert all(x != y for x, y in zip(values(b"two"), first, strict=True))
     assert torch.equal(torch.get_rng_state(), before)
     assert (torch.manual_seed, torch.seed, torch.random.manual_seed) == functions
+
+
+def test_torch_counts_only_where_something_was_drawn() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    with at("a") as outer:
+        with at("a") as inner:
+            pass
+        torch.ones(2)
+    for ambient in (outer, inner):
+        assert "torch" not in ambient.draws
+        assert not [one for one in ambient.unseen if "torch" in one]
+    with at("a") as outer:
+        torch.rand(1)
+        with at("a") as inner:
+            pass
+    assert outer.draws["torch"] == 1
+    assert "torch" not in inner.draws
+
+
+def test_draws_of_torch_before_another_activation_that_ends_later_count() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    one, other = at("a"), at("a")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(one)
+        torch.rand(1)
+        with contextlib.ExitStack() as later:
+            later.enter_context(other)
+            stack.close()
+    assert one.draws["torch"] == 1
+    assert "torch" not in other.draws
 
 
 def test_a_program_that_seeds_torch_keeps_its_seed() -> None:

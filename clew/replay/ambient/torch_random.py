@@ -1,4 +1,7 @@
-"""torch's global generators: seeded once from the run's seed, since they have one state for the whole process."""
+"""torch's global generators: seeded once from the run's seed, since they have one state for the whole process.
+
+Draws are not seen: in the end it is, whether there were any.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,7 @@ def patch(patches: Patches) -> None:
         else:  # a seed from the system is derived
             draws.own.discard(SOURCE)
             made = _seed(draws, real)
+            draws.count(SOURCE)
         return made
 
     manual_seed.clew_real = real  # type: ignore[attr-defined]
@@ -43,16 +47,20 @@ def patch(patches: Patches) -> None:
 def begin(draws: Draws) -> None:
     """Seed the generators of all devices."""
     torch: Any = sys.modules[MODULE]
-    draws.saved[SOURCE] = torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    draws.unseen.setdefault(ONE_FOR_ALL)
+    if (before := active()) is not None:
+        _look(before)
+    draws.saved[SOURCE] = _states()
     _seed(draws, torch.manual_seed.clew_real)
 
 
 def end(draws: Draws, *, last: bool) -> None:
     """The generators as they were before, but where the program seeded them and nothing else is on."""
-    if SOURCE not in draws.saved or (SOURCE in draws.own and last):
+    if SOURCE not in draws.saved:
         return
     torch: Any = sys.modules[MODULE]
+    _look(draws)
+    if SOURCE in draws.own and last:
+        return
     of_cpu, of_gpus = draws.saved[SOURCE]
     torch.set_rng_state(of_cpu)
     if of_gpus is not None:
@@ -60,11 +68,37 @@ def end(draws: Draws, *, last: bool) -> None:
 
 
 def _seed(draws: Draws, real: Any) -> int:
-    stream = draws.at(SOURCE, None, _itself)
+    stream = draws.at(SOURCE, None, _itself, counts=False)
     assert stream is not None
     number = stream.number(8) >> 1
     real(number)
+    draws.base[SOURCE] = _states()
     return number
+
+
+def _states() -> tuple[Any, Any]:
+    """Of the processor's generator, and of those of CUDA's devices; None before CUDA is used."""
+    torch: Any = sys.modules[MODULE]
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+
+
+def _look(draws: Draws) -> None:
+    """Note that there were draws, if there were."""
+    if SOURCE in draws.base and SOURCE not in draws.own and _has_drawn(*draws.base[SOURCE]):
+        draws.counts.setdefault(SOURCE, 1)
+        draws.unseen.setdefault(ONE_FOR_ALL)
+
+
+def _has_drawn(of_cpu: Any, of_gpus: Any) -> bool:
+    """Whether anything was drawn since the states were these; True where that cannot be seen."""
+    torch: Any = sys.modules[MODULE]
+    now, gpus_now = _states()
+    if not torch.equal(now, of_cpu):
+        return True
+    if gpus_now is not None:
+        return of_gpus is None or not all(map(torch.equal, gpus_now, of_gpus))
+    other = torch.accelerator.current_accelerator(check_available=True)
+    return other is not None and other.type != "cuda"
 
 
 def _itself(stream: Stream) -> Stream:

@@ -97,8 +97,9 @@ def texts(data: bytes) -> Iterator[tuple[str | None, Any]]:
                 yield from inside(key if isinstance(key, str) else None, part)
         elif isinstance(value, list):
             yield name, value
-            for part in value:
-                yield from inside(name, part)
+            if not _FLOATS.issuperset(map(type, value)):  # a vector
+                for part in value:
+                    yield from inside(name, part)
 
     def opened(code: int, content: memoryview) -> Any:
         inner = read(content)

@@ -200,21 +200,21 @@ class _Turn:
 
     def hear(self, performed: Any) -> None:
         """What was asked for was answered so."""
+        took_ns = time.time_ns() - self._started_ns
         parts = self._batch.parted(performed)
         wanted, self._wanted = self._wanted, None
         self._performed += len(self._asked) if wanted is None else len(wanted)
         if wanted is None:
             self._wants_all = False
             if parts is not None and len(parts) == len(self._asked):
-                for key, position in self._at.items():
-                    self._keep(key, parts[position])
+                self._keep({key: parts[position] for key, position in self._at.items()}, took_ns)
             self._finish(performed)
         elif parts is None or len(parts) != len(wanted):
             self._wants_all = True  # it answers otherwise when it is asked for less: nothing is known of what was asked
         else:
-            for key, part in zip(wanted, parts, strict=True):
-                self._fresh[key] = part
-                self._keep(key, part)
+            answered = dict(zip(wanted, parts, strict=True))
+            self._fresh.update(answered)
+            self._keep(answered, took_ns)
             self._home.claims.give_back(self._mine, wanted)
             if not self._theirs:
                 self._join()
@@ -242,9 +242,11 @@ class _Turn:
                 self._kept[key] = data
         return missing
 
-    def _keep(self, key: bytes, part: Any) -> None:
-        if key not in self._kept:
-            self._home.policy._keep(self._asked[self._at[key]], part, None, self._started_ns, quietly=True)
+    def _keep(self, answered: dict[bytes, Any], took_ns: int) -> None:
+        """Keep what was answered together, and took so long together."""
+        new = [(self._asked[self._at[key]], part) for key, part in answered.items() if key not in self._kept]
+        if new:
+            self._home.policy.keep_all(new, took_ns // len(answered))
 
     def _join(self) -> None:
         """The answers of all, each caller's own; all is asked for where they do not go together."""

@@ -7,8 +7,9 @@ not used again. Nothing here raises into the user's program, save what the call 
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -36,6 +37,7 @@ from clew.tracer.init import Tracer
 
 Chunks = list[tuple[int, Any]]
 _PURE = Effect("pure")
+_PIECE_BYTES = 1 << 20  # of answers that are written at once
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -301,14 +303,31 @@ class CachePolicy:
                 span.link(entry.trace_id, entry.span_id, "served_from")
         span.attributes(about)
 
-    def _keep(
-        self, asked: Asked, response: Any, chunks: Chunks | None, started_ns: int, *, quietly: bool = False
-    ) -> bytes | None:
+    def _keep(self, asked: Asked, response: Any, chunks: Chunks | None, started_ns: int) -> bytes | None:
         """Publish an answer; its bytes, or None if it is not to be used again."""
+        duration_ns, span = time.time_ns() - started_ns, asked.call.span
+        assert span is not None
+        span.attributes(
+            {
+                "clew.cache.hit": False,
+                "clew.cache.key": asked.key.digest.hex(),
+                "clew.cache.model": asked.exchange.model,
+            }
+        )
+        kept = self._kept(asked, response, chunks, duration_ns)
+        return kept[1] if kept is not None and self._publish([kept]) else None
+
+    def keep_all(self, answered: Iterable[tuple[Asked, Any]], duration_ns: int) -> None:
+        """Publish the answers of a batch, each of which took so long."""
+        kept = [self._kept(asked, response, None, duration_ns) for asked, response in answered]
+        self._publish([one for one in kept if one is not None])
+
+    def _kept(
+        self, asked: Asked, response: Any, chunks: Chunks | None, duration_ns: int
+    ) -> tuple[Action, bytes] | None:
+        """The action of an answer, and its bytes; None if it is not to be used again."""
         span = asked.call.span
         assert span is not None
-        key, model = asked.key.digest.hex(), asked.exchange.model
-        attributes: dict[str, Any] = {"clew.cache.hit": False, "clew.cache.key": key, "clew.cache.model": model}
         try:
             reason = asked.exchange.refused(response, chunks)
             if reason is None:
@@ -316,18 +335,22 @@ class CachePolicy:
                 data = pack(told)
                 reason = self.secret(data)
             if reason is None:
-                self._publish(asked, told, data, started_ns)
-                return data
+                return self._action(asked, told, data, duration_ns), data
         except Unstorable as error:
             reason = str(error)
         except Exception as error:
             self.tracer.faults.add("cached answer", error)
             return None
-        finally:
-            if not quietly:
-                span.attributes(attributes)
         span.attributes({"clew.cache.refused": reason[:500]})
         return None
+
+    def _publish(self, kept: list[tuple[Action, bytes]]) -> bool:
+        try:
+            self.publish(kept)
+        except Exception as error:
+            self.tracer.faults.add("cached answer", error)
+            return False
+        return True
 
     def secret(self, data: bytes) -> str | None:
         """Why an answer may not stand in the store as it is."""
@@ -346,11 +369,11 @@ class CachePolicy:
         joined = "".join(whole)
         return found if cleaner.text(joined) is not joined else None
 
-    def _publish(self, asked: Asked, told: Any, data: bytes, started_ns: int) -> None:
+    def _action(self, asked: Asked, told: Any, data: bytes, duration_ns: int) -> Action:
         span, now = asked.call.span, time.time_ns()
         assert span is not None
         input_tokens, output_tokens = asked.exchange.usage(told)
-        entry = Action(
+        return Action(
             key=asked.key.digest,
             kind=asked.call.kind,
             operation=asked.exchange.operation,
@@ -362,27 +385,46 @@ class CachePolicy:
             run_id=span.run.run_id,
             occurrence=asked.call.occurrence,
             model=asked.exchange.model,
-            duration_ns=now - started_ns,
+            duration_ns=duration_ns,
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             expires_ns=None if asked.expires_after_ns is None else now + asked.expires_after_ns,
         )
-        self.publish(entry, data)
 
-    def publish(self, entry: Action, data: bytes, *, shared: bool = True) -> None:
-        """Have this process and others find an action, of which `data` is the answer. StoreError where it cannot be
+    def publish(self, answered: Iterable[tuple[Action, bytes]], *, shared: bool = True) -> None:
+        """Have this process and others find actions, each with the bytes of its answer. StoreError where they cannot be
         written."""
-        log = self.tracer.log
-        if len(data) > blob.FILE_BYTES:
-            batch = Batch(self.tracer.gate)
-            name = bytes(batch.data(Domain.BYTES, data))
-            entry = msgspec.structs.replace(entry, answer=b"", blob=name, blob_bytes=len(data))
-            batch.commit()
-        offset = log.append([framed(entry)])
+        piece: list[tuple[Action, bytes]] = []
+        size = 0
+        for one in answered:
+            piece.append(one)
+            size += len(one[1])
+            if size > _PIECE_BYTES:
+                self._write(piece, shared=shared)
+                piece, size = [], 0
+        self._write(piece, shared=shared)
+
+    def _write(self, answered: list[tuple[Action, bytes]], *, shared: bool) -> None:
+        if not answered:
+            return
+        log, entries = self.tracer.log, [self._aside(*one) for one in answered]
+        frames = [framed(one) for one in entries]
+        offset = log.append(frames)
         if offset >= 0 and log.stem is not None:
-            self.actions.publish([(entry, log.stem.name, offset)])
+            places = itertools.accumulate(map(len, frames), initial=offset)
+            self.actions.publish((entry, log.stem.name, at) for entry, at in zip(entries, places, strict=False))
         if shared:
-            self.actions.share(entry, data)
+            for entry, (_, data) in zip(entries, answered, strict=True):
+                self.actions.share(entry, data)
         if self._bound is not None:
             with self.tracer.faults.guard("cache eviction"):
-                self._bound.added(self.actions, log, len(data), entry.when_ns)
+                self._bound.added(self.actions, log, [len(data) for _, data in answered], entries[-1].when_ns)
+
+    def _aside(self, entry: Action, data: bytes) -> Action:
+        """The action, with a long answer as a blob of its own."""
+        if len(data) <= blob.FILE_BYTES:
+            return entry
+        batch = Batch(self.tracer.gate)
+        name = bytes(batch.data(Domain.BYTES, data))
+        batch.commit()
+        return msgspec.structs.replace(entry, answer=b"", blob=name, blob_bytes=len(data))

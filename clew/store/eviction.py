@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -166,11 +166,11 @@ class Bound:
         self._counted = self.max_bytes + 1  # all bytes when they were last counted (never, as yet),
         self._added = 0  # and what was added since
 
-    def added(self, actions: Actions, log: Log, answer_bytes: int, now_ns: int) -> int:
-        """An action was published, whose answer is so long; returns how many were evicted."""
+    def added(self, actions: Actions, log: Log, answers_bytes: Sequence[int], now_ns: int) -> int:
+        """Actions were published, whose answers are so long; returns how many were evicted."""
         if self._process != os.getpid():  # a fork: the thread that counted is not here
             self._begin()
-        self._added += answer_bytes + _OVERHEAD_BYTES
+        self._added += sum(answers_bytes) + len(answers_bytes) * _OVERHEAD_BYTES
         total = self._counted + self._added
         if total <= self.max_bytes and self._added <= self.max_bytes * _LOOKED:
             return 0

@@ -31,7 +31,7 @@ from clew.store.tier import HotTier, ReadThrough
 
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 30.0, 600.0
 ABSENT_SECONDS = 1.0  # for which what the remote did not have is not asked for again
-QUEUED, QUEUED_BYTES = 1000, 64 << 20
+QUEUED, QUEUED_BYTES = 10_000, 64 << 20
 _ABSENT = 10_000
 _AT_ONCE = 16
 _SEAL_BYTES = 32

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,8 +14,9 @@ from langchain_core.embeddings import Embeddings
 
 import clew
 from clew.lineage.view import SpanView
+from clew.store.action import Actions
 from clew.tracer.init import Tracer
-from tests.replay.conftest import LIVE, Caching, live
+from tests.replay.conftest import LIVE, Caching, Recorded, live
 
 TEXTS = [f"text {number}" for number in range(100)]
 SECONDS = 30  # after which a test says that somebody waits for ever
@@ -162,6 +164,52 @@ class Slow(Vectors):
     async def aembed_documents(self, texts: list[str]) -> Any:
         await asyncio.sleep(0.05)
         return Vectors.embed_documents(self, texts)
+
+
+@either_way
+def test_what_a_batch_took_is_saved_once_and_not_by_each_of_its_texts(recorded: Recorded, is_async: bool) -> None:
+    with recorded(cache=True) as tracer:
+        began = time.time_ns()
+        with clew.run("embed") as run:
+            embedded(Slow(), TEXTS, is_async)
+        took_ns = time.time_ns() - began
+        embedded(Slow(), TEXTS, is_async)
+        with clew.replay(run) as again:
+            embedded(Slow(), TEXTS, is_async)
+        saved = [span.attributes.get("clew.cache.saved.duration_ns") for span in spans(tracer)]
+    assert LIVE["call"] == 1
+    assert 50e6 * 0.9 < max(filter(None, saved)) <= took_ns
+    assert again.certificate.seconds_saved * 1e9 <= took_ns
+
+
+def test_the_answers_of_a_batch_are_written_together(caching: Caching, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+    real = Actions.publish
+
+    def publish(self: Actions, found: Any) -> None:
+        found = list(found)
+        written.append(len(found))
+        real(self, found)
+
+    monkeypatch.setattr(Actions, "publish", publish)
+    with caching():
+        Vectors().embed_documents(TEXTS)
+    with caching():
+        Vectors().embed_documents(TEXTS)
+    assert written == [100]
+    assert LIVE["call"] == 1
+
+
+@either_way
+def test_a_batch_that_is_longer_than_what_is_written_at_once_is_kept_whole(
+    caching: Caching, monkeypatch: pytest.MonkeyPatch, is_async: bool
+) -> None:
+    monkeypatch.setattr("clew.replay.cache._PIECE_BYTES", 100)
+    for _ in range(2):
+        with caching():
+            found = embedded(Vectors(), TEXTS, is_async)
+            assert [vector[0] for vector in found] == [len(text) for text in TEXTS]
+    assert LIVE["call"] == 1
 
 
 @either_way

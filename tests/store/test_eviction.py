@@ -267,7 +267,7 @@ def test_a_bound_holds_whatever_is_performed(folder: Folder, asked: list[tuple[s
         bed = Bed(store)
         for number, (name, size) in enumerate(asked):
             bed.performed(name, size=size, when_ns=NOW_NS + 10 * number)
-            bound.added(bed.actions, bed.log, size, NOW_NS)
+            bound.added(bed.actions, bed.log, [size], NOW_NS)
             assert eviction.total_bytes(store) <= bound.max_bytes
             found = bed.served(name)
             assert found in (None, name.encode())
@@ -279,7 +279,7 @@ def test_a_bound_is_met_with_room_to_spare_and_not_at_each_call(bed: Bed) -> Non
     evictions = []
     for number in range(300):
         bed.performed(f"n{number}", size=1_000, when_ns=NOW_NS + number)
-        if went := bound.added(bed.actions, bed.log, 1_000, NOW_NS):
+        if went := bound.added(bed.actions, bed.log, [1_000], NOW_NS):
             evictions.append(went)
             assert eviction.total_bytes(bed.store) <= 90_000
     assert len(evictions) < 40
@@ -289,14 +289,14 @@ def test_a_bound_is_met_with_room_to_spare_and_not_at_each_call(bed: Bed) -> Non
 def test_what_another_process_added_is_seen(bed: Bed) -> None:
     bound = Bound(50_000)
     bed.performed("a", size=1_000)
-    assert bound.added(bed.actions, bed.log, 1_000, NOW_NS) == 0
+    assert bound.added(bed.actions, bed.log, [1_000], NOW_NS) == 0
     other = Bed(bed.store)
     for number in range(60):
         other.performed(f"n{number}", size=1_000)
     other.log.close()
     for number in range(3):
         bed.performed(f"m{number}", size=1_000)
-        bound.added(bed.actions, bed.log, 1_000, NOW_NS)
+        bound.added(bed.actions, bed.log, [1_000], NOW_NS)
     assert eviction.total_bytes(bed.store) <= 50_000
 
 

@@ -130,7 +130,7 @@ class NodeCache(BaseCache[Any]):
         for one in [()] if namespaces is None else namespaces:
             now = time.time_ns()
             entry = Action(_cleared(tracer, one), "node", CLEARED, now, {}, b"", run_id=tracer.process_id)
-            self._policy(tracer).publish(entry, b"", shared=False)
+            self._policy(tracer).publish([(entry, b"")], shared=False)
 
     async def aclear(self, namespaces: Sequence[Namespace] | None = None) -> None:
         await asyncio.to_thread(self.clear, namespaces)
@@ -253,7 +253,7 @@ class NodeCache(BaseCache[Any]):
             duration_ns=now - asked.when_ns,
             expires_ns=None if age_ns is None else now + age_ns,
         )
-        policy.publish(entry, data)
+        policy.publish([(entry, data)])
 
     def _policy(self, tracer: Tracer) -> CachePolicy:
         """The store's actions are the cache's, where there is one."""

@@ -1,9 +1,10 @@
 """Several things asked at once, each of which could be asked by itself: a batch asks only for those that nobody knows.
 
-Of several batches in this process that want the same thing, one asks. A batch claims what nobody else asks for, asks for
-that, gives its claims back, and only then waits for what others claimed: who waits holds nothing that another may wait
-for. Where somebody may wait for the caller itself (inside another computation, or in the thread of an event loop), it
-does not wait but asks: a duplicate is allowed, a deadlock is not. Between processes nothing is agreed.
+Of several batches that want the same thing, one asks. A batch claims what nobody else in this process asks for, locks of
+that what no other process does, asks for it, and gives it free. Only then it waits: first for what other processes
+locked, which of its own claims it gives back after that, and then for what others here claimed. So who is waited for is
+asking, and does not wait in turn. Where somebody may wait for the caller itself (inside another computation, or in the
+thread of an event loop), it does not wait but asks: a duplicate is allowed, a deadlock is not.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from opentelemetry import context as otel_context
 
 from clew.replay.answer import unpack
-from clew.replay.flight import is_inside
+from clew.replay.flight import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, KeyLocks, is_inside
 from clew.replay.flight.tape import SLICE_SECONDS, Step, drive, drive_async, signal
 from clew.store.record import Action
 from clew.tracer.boundary import MISSING, Call
@@ -93,9 +94,10 @@ class Claims:
 class Batches:
     """How the cache answers batches."""
 
-    def __init__(self, policy: CachePolicy) -> None:
+    def __init__(self, policy: CachePolicy, locks: KeyLocks) -> None:
         self.policy = policy
         self.claims = Claims()
+        self.locks = locks
 
     def call(self, call: Call, asked: Together, perform: Callable[[], Any]) -> Any:
         """The answers of all, in the order in which they are asked for."""
@@ -149,17 +151,26 @@ class _Turn:
         self._performed = 0
         self._mine: dict[bytes, Claim] = {}
         self._theirs: list[Claim] = []
+        self._locked: list[bytes] = []
+        self._elsewhere: list[bytes] = []  # what other processes ask for; this batch's claims, here
         self._wanted: list[bytes] | None = None  # what is to be asked for alone; None where it is all, or nothing
         self._wants_all = False
         self.answer: Any = MISSING
-        self._claim(loop, waits=waits and not otel_context.get_value(_INSIDE) and not is_inside())
+        self._loop = loop
+        self._waits = waits and not otel_context.get_value(_INSIDE) and not is_inside()
 
     def __enter__(self) -> Self:
+        try:
+            self._claim()
+        except BaseException:  # an interrupt
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._home.locks.let_go(self._locked)
         self._home.claims.give_back(self._mine, self._at)
 
     @property
@@ -172,22 +183,39 @@ class _Turn:
         """Whether something is to be asked for now."""
         return self._wants_all or self._wanted is not None
 
-    def _claim(self, loop: AbstractEventLoop | None, *, waits: bool) -> None:
+    def _claim(self) -> None:
         claims = self._home.claims
         ended = claims.ended
         missing = self._look(self._at)
-        if waits:
-            self._mine, self._theirs = claims.take(missing, loop)
+        if self._waits:
+            self._mine, self._theirs = claims.take(missing, self._loop)
             missing = list(self._mine)
             if claims.ended != ended:  # somebody may have answered it since, and given the claim back
                 missing = self._look(missing)
                 claims.give_back(self._mine, set(self._mine).difference(missing))
+            missing = self._lock(missing)
         if len(missing) == len(self._at):
             self._wants_all = True
         elif missing:
             self._wanted = missing
-        elif not self._theirs:
+        elif not self._theirs and not self._elsewhere:
             self._join()
+
+    def _lock(self, missing: list[bytes]) -> list[bytes]:
+        """What of these is to be asked for here, and is not in the cache by now."""
+        self._locked = self._home.locks.take(missing)
+        locked = set(self._locked)
+        self._elsewhere = [key for key in missing if key not in locked]
+        wanted = self._look(self._locked)
+        self._free([key for key in self._locked if key in self._kept])
+        return wanted
+
+    def _free(self, keys: list[bytes]) -> None:
+        """These have their answers, or have none."""
+        gone = set(keys)
+        self._home.locks.let_go(gone.intersection(self._locked))
+        self._locked = [key for key in self._locked if key not in gone]
+        self._home.claims.give_back(self._mine, keys)
 
     def enter(self) -> Any:
         """What is performed next is the call for what is wanted, and it is performed within the batch; gives the token
@@ -215,20 +243,36 @@ class _Turn:
             answered = dict(zip(wanted, parts, strict=True))
             self._fresh.update(answered)
             self._keep(answered, took_ns)
-            self._home.claims.give_back(self._mine, wanted)
-            if not self._theirs:
+            self._free(wanted)
+            if not self._theirs and not self._elsewhere:
                 self._join()
 
     def wait(self) -> Generator[Step, None, None]:
         """The steps until others have what they claimed, or it is known that they do not."""
-        theirs, self._theirs = self._theirs, []
         until = time.monotonic() + PATIENCE_SECONDS
+        while self._elsewhere:
+            yield from self._wait_for_processes(until)
+            if self._wanted is not None:
+                return
+        theirs, self._theirs = self._theirs, []
         for claim in theirs:
             while claim.is_held and time.monotonic() < until:
                 yield claim.given_back, SLICE_SECONDS
         self._wanted = self._look([key for key in self._at if key not in self._kept and key not in self._fresh]) or None
         if self._wanted is None:
             self._join()
+
+    def _wait_for_processes(self, until: float) -> Generator[Step, None, None]:
+        """The steps until other processes have what they locked; what they have not is to be asked for here."""
+        elsewhere, self._elsewhere = self._elsewhere, []
+        pause = FIRST_PAUSE_SECONDS
+        for key in elsewhere:
+            while not self._home.locks.is_free(key) and time.monotonic() < until:
+                yield None, pause
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        missing = self._look(elsewhere)
+        self._home.claims.give_back(self._mine, set(elsewhere).difference(missing))
+        self._wanted = (self._lock(missing) if time.monotonic() < until else missing) or None
 
     def _look(self, keys: Iterable[bytes]) -> list[bytes]:
         """Those of these that the cache does not know."""

@@ -18,7 +18,7 @@ from clew.lineage import index
 from clew.replay.answer import copied, pack, texts, unpack
 from clew.replay.batch import Batches, Together
 from clew.replay.effect import Effect, effect_of
-from clew.replay.flight import Flights
+from clew.replay.flight import Flights, KeyLocks
 from clew.replay.key import Key, Part, asked_key, key_of
 from clew.replay.settings import Cache, here
 from clew.store import blob
@@ -71,8 +71,9 @@ class CachePolicy:
     def __init__(self, tracer: Tracer, said: Cache | None) -> None:
         self.tracer = tracer
         self.said = said
-        self._batches = Batches(self)
-        self._flights = Flights(tracer.folder.lock / "flight", fault=self._alone)
+        folder = tracer.folder.lock / "flight"
+        self._batches = Batches(self, KeyLocks(folder, self._alone))
+        self._flights = Flights(folder, fault=self._alone)
         self._opened: tuple[object, Actions] | None = None  # by which process
         self._told: set[tuple[str, str]] = set()
         self._bound = Bound(said.bound_bytes) if said is not None and said.bound_bytes is not None else None

@@ -56,7 +56,7 @@ class Stripes:
                 return stripe
             stripe = Stripe()
             try:
-                stripe.fd = self._open(name)
+                stripe.fd = lock_file(self._folder, name)
                 fcntl.flock(stripe.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return None
@@ -76,14 +76,16 @@ class Stripes:
             stripe.fd = -1
         self._held = weakref.WeakValueDictionary()
 
-    def _open(self, name: str) -> int:
-        path = f"{self._folder}/{name}.lock"
-        try:
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
-                raise
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a file that is there can be locked all the same
+
+def lock_file(folder: Path, name: str) -> int:
+    """The descriptor of a lock file, made where it is missing. OSError where it cannot be had."""
+    path = f"{folder}/{name}.lock"
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a file that is there can be locked all the same

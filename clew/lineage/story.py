@@ -64,12 +64,14 @@ class _Story:
             if edge.relation == "answered":
                 top.add(Text.assemble(("answer  ", "cyan"), _excerpt(node, 240) or node.name))
         for kind in _STANDS_ON:
-            nodes = self.lineage.find(kind)
-            for node in nodes[: None if self.everything else SHOWN]:
-                line = Text.assemble((f"{kind}  ", "cyan"), (node.name, "bold"), ("  " + _facts(node), "dim"))
+            told = dict.fromkeys(
+                (node.name, _facts(node)) for node in self.lineage.find(kind)
+            )  # a tool and its calls: once
+            for name, facts in list(told)[: None if self.everything else SHOWN]:
+                line = Text.assemble((f"{kind}  ", "cyan"), (name, "bold"), ("  " + facts, "dim"))
                 top.add(line)
-            if len(nodes) > SHOWN and not self.everything:
-                top.add(Text(f"{kind}  … {len(nodes) - SHOWN} more (--all)", style="dim"))
+            if len(told) > SHOWN and not self.everything:
+                top.add(Text(f"{kind}  … {len(told) - SHOWN} more (--all)", style="dim"))
 
     # -- how it came about
 

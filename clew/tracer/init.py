@@ -21,7 +21,7 @@ from clew.store.folder import Folder, writing_to
 from clew.store.identifier import uuid7
 from clew.store.log import Log
 from clew.store.record import Lost
-from clew.tracer.fault import Faults
+from clew.tracer.fault import Faults, logger
 from clew.tracer.foreign import ForeignSpans
 from clew.tracer.gate import Gate
 from clew.tracer.indexing import BackgroundIndexing
@@ -235,7 +235,10 @@ def init(
         try:
             tracer = Tracer(settings)
         except (StoreUnwritable, OSError) as error:
-            Faults().add("clew.init", error)
+            logger.warning(
+                "clew: nothing is traced: %s; clew.init(store=...) or CLEW_STORE names another place",
+                storable(str(error)),
+            )
             _disabled = True
             return None
         _running = tracer

@@ -162,7 +162,8 @@ def test_a_store_that_cannot_be_made_leaves_the_program_untraced_and_says_why(
 ) -> None:
     (tmp_path / "file").write_text("")
     assert clew.init(store=tmp_path / "file" / "store") is None
-    assert "cannot make a store" in caplog.text
+    assert "nothing is traced: cannot make a store" in caplog.text
+    assert "clew doctor" not in caplog.text  # without a store it has nothing to show
     with clew.run("run") as run:
         pass
     assert run.id is None

@@ -68,6 +68,7 @@ class Certificate:
     answer: Any = None
     recorded_answer: Any = None
     unasked: int = 0  # recorded calls that the replay did not make
+    unmet: list[str] = dataclasses.field(default_factory=list)  # patches that met nothing
     seconds_saved: float = 0.0
     input_tokens_saved: int = 0
     output_tokens_saved: int = 0

@@ -228,9 +228,11 @@ def init(
         if running is not None:
             if running.settings == settings:
                 return running
+            fields = [field.name for field in dataclasses.fields(Settings)]
+            before, now = ({name: getattr(one, name) for name in fields} for one in (running.settings, settings))
+            others = [f"{name}={before[name]!r}, now {now[name]!r}" for name in fields if before[name] != now[name]]
             raise AlreadyInitialized(
-                f"clew.init was called with {running.settings}, and now with {settings}; "
-                "call clew.shutdown() first to change them"
+                f"clew.init was called with {'; '.join(others)}; call clew.shutdown() first to change that"
             )
         try:
             tracer = Tracer(settings)

@@ -69,6 +69,17 @@ def test_runs_of_a_session_and_a_limit(store: Path) -> None:
     assert len(asked("runs", "--limit", "2", store=store)) == 2
 
 
+def test_runs_of_a_status_and_of_a_name(store: Path) -> None:
+    assert [run["name"] for run in asked("runs", "--status", "error", store=store)] == ["broken"]
+    assert len(asked("runs", "--name", "answer", "--status", "ok", store=store)) == 2
+    assert told("runs", "--name", "nobody", "--status", "ok", store=store).startswith(
+        "no runs of name 'nobody' of status 'ok' in "
+    )
+    refused = clew("runs", "--status", "failed", "--store", str(store))
+    assert refused.returncode == 2
+    assert "'failed' is no status of a run; there are ok, error, " in refused.stderr
+
+
 def test_runs_that_used_everything_named(store: Path) -> None:
     used = asked("runs", "--used", "dataset/handbook@1[1]", store=store)
     assert [run["session"] for run in used] == ["s-1"]

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from clew.cli import when
-from clew.cli.output import AsJson, StorePath, reader, write, write_json
+from clew.cli.output import AsJson, StorePath, mistakes, reader, write, write_json
 
 # Frameworks that clew knows, and the private names of theirs without which tracing falls back to explicit parents.
 FRAMEWORKS = {
@@ -39,9 +39,9 @@ def doctor(
     as_json: AsJson = False,
     store: StorePath = None,
 ) -> None:
-    """Whether a store is well; `clew doctor replay RUN`: what of a run is not the same each time.
+    """Whether a store is well, or a run replays.
 
-    Its size and contents, damage, writers, faults of the tracer, frameworks. Ends with 1 if something is damaged.
+    `clew doctor replay RUN` tells what of a run is not the same each time. Of a store: its size and contents, damage, writers, faults of the tracer, frameworks. Ends with 1 if something is damaged.
     """
     if context.invoked_subcommand is not None:
         return
@@ -81,7 +81,7 @@ def replay(
     from clew.replay.playback.examination import examine
     from clew.replay.playback.rerun import Code
 
-    with reader(store) as opened:
+    with reader(store) as opened, mistakes():
         found = examine(
             run,
             store=opened,
@@ -124,7 +124,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"store       {found['store']} (format {found['format']}{'' if found['writable'] else ', read-only'})",
         f"size        {when.size(sizes['total'])}: {parts}",
         f"holds       {', '.join(_some(count, name) for name, count in kept.items())}",
-        f"log         {log['segments']} segments, {log['sealed']} sealed; writers: {writers}",
+        f"log         {_some(log['segments'], 'segments')}, {log['sealed']} sealed; writers: {writers}",
         f"catalog     {_catalog(found)}",
     ]
     if "rebuilt_records" in found:

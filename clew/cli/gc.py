@@ -41,8 +41,9 @@ def gc(
     as_json: AsJson = False,
     store: StorePath = None,
 ) -> None:
-    """Remove old segments that nothing kept needs, and cached answers that are not worth their room.
+    """Remove old traces and cached answers.
 
+    What goes is segments that nothing kept needs, and cached answers that are not worth their room.
     All segments of a process go together, when it is over and no ref and no younger run leads to anything of it; answers
     of it that were asked for since the limit stay in the cache. An evicted answer is only forgotten by the cache: its
     record goes with its process.

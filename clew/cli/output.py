@@ -7,9 +7,11 @@ on stdout when it is asked for.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +42,17 @@ def reader(store: Path | None) -> Reader:
     from clew.lineage.reader import open_store
 
     return open_store(store)
+
+
+@contextlib.contextmanager
+def mistakes() -> Iterator[None]:
+    """What makes no sense is the user's mistake, and no traceback."""
+    try:
+        yield
+    except ValueError as error:
+        if type(error) is not ValueError:
+            raise
+        raise typer.BadParameter(str(error)) from error
 
 
 def write_json(value: Any) -> None:

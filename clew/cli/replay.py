@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
-from clew.cli.output import AsJson, StorePath, reader, write, write_json
+from clew.cli.output import AsJson, StorePath, mistakes, reader, write, write_json
 from clew.cli.price import prices
 
 _Many = list[str] | None
@@ -30,6 +28,9 @@ def replay(
         _Many, typer.Option(metavar="NAME=TEXT", help="Another prompt (`clew show RUN --prompts`); @FILE reads it.")
     ] = None,
     model: Annotated[_Many, typer.Option(metavar="NAME.FIELD=JSON", help="A field of a model.")] = None,
+    document: Annotated[
+        _Many, typer.Option(metavar="ID=TEXT", help="Another text of a retrieved document; @FILE reads it.")
+    ] = None,
     answer: Annotated[_Many, typer.Option(metavar="SPAN=JSON", help="Another answer of one recorded call.")] = None,
     allow: Annotated[_Many, typer.Option(metavar="KIND|TOOL", help="What may go live in a hybrid replay.")] = None,
     budget: Annotated[float | None, typer.Option(metavar="MONEY", help="What live calls may cost, by --price.")] = None,
@@ -51,18 +52,19 @@ def replay(
     as_json: AsJson = False,
     store: StorePath = None,
 ) -> None:
-    """Run a recorded program again, from its recorded code, with its recorded answers.
+    """Run a recorded program again, with its answers.
 
-    The certificate says what was served, what was not and why, and whether the answer is the recorded one. Exit status 0:
-    it is, and nothing went live (in a plan or a hybrid replay: nothing failed); else 1.
+    Its recorded code runs, and is given its recorded answers. The certificate says what was served, what was not and why,
+    and whether the answer is the recorded one. Exit status 0: it is, and nothing went live (in a plan or a hybrid replay:
+    nothing failed), and each patch met something; else 1.
     """
     from clew.replay.playback.rerun import rerun
 
-    with reader(store) as opened, _mistakes():
+    with reader(store) as opened, mistakes():
         certificate = rerun(
             run,
             mode=mode,
-            patch=_patches(code, prompt, model, answer),
+            patch=_patches(code, prompt, model, document, answer),
             allow=allow,
             budget=budget,
             max_calls=max_calls,
@@ -82,19 +84,8 @@ def replay(
         write_json({"certificate": certificate.to_dict()})
     else:
         write(*certificate.lines(differences=False))
-    if certificate.error is not None or (mode == "strict" and not certificate.holds):
+    if certificate.error is not None or certificate.unmet or (mode == "strict" and not certificate.holds):
         raise typer.Exit(1)
-
-
-@contextlib.contextmanager
-def _mistakes() -> Iterator[None]:
-    """What makes no sense is the user's mistake, and no traceback."""
-    try:
-        yield
-    except ValueError as error:
-        if type(error) is not ValueError:
-            raise
-        raise typer.BadParameter(str(error)) from error
 
 
 def _announce(difference: str) -> None:
@@ -102,21 +93,23 @@ def _announce(difference: str) -> None:
     sys.stderr.flush()
 
 
-def _patches(code: str | None, prompts: _Many, models: _Many, answers: _Many) -> list[Any]:
+def _patches(code: str | None, prompts: _Many, models: _Many, documents: _Many, answers: _Many) -> list[Any]:
     from clew.replay.playback.rerun import Code
 
     found: list[Any] = [] if code is None else [Code(code)]
-    if not (prompts or models or answers):
+    if not (prompts or models or documents or answers):
         return found
-    from clew.replay.playback.patch import Answer, Model, Prompt
+    from clew.replay.playback.patch import Answer, Model, Prompt, Retrieved
 
     for name, text in map(_pair, prompts or []):
-        found.append(Prompt(name, _file(text[1:]) if text.startswith("@") else text))
+        found.append(Prompt(name, _text(text)))
     for place, text in map(_pair, models or []):
         name, _, field = place.rpartition(".")
         if not name:
             raise typer.BadParameter(f"{place!r} is no field of a model: write NAME.FIELD=VALUE")
         found.append(Model(name, **{field: _json(text)}))
+    for which, text in map(_pair, documents or []):
+        found.append(Retrieved(which, _text(text)))
     for span, text in map(_pair, answers or []):
         found.append(Answer(span, _exact(text) if text[:1] in '{["' else text))
     return found
@@ -147,6 +140,14 @@ def _exact(text: str) -> Any:
         raise typer.BadParameter(f"{text!r} begins as JSON and is none: {error}") from error
 
 
-def _file(path: str) -> str:
-    with open(path, encoding="utf-8") as file:
-        return file.read()
+def _text(said: str) -> str:
+    """A text as it stands, or with @ the file that holds it."""
+    if not said.startswith("@"):
+        return said
+    try:
+        with open(said[1:], encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        raise typer.BadParameter(f"{said[1:]} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{said[1:]} is no text in UTF-8") from error

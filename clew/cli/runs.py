@@ -17,6 +17,7 @@ _COLUMNS = ("run", "started", "took", "status", "name", "session")
 _BETWEEN = 2  # cells between two columns
 _PREFIX = 16  # hex digits of an id that are always shown: its time, and some of its chance
 _LEAST = 8
+STATUSES = ("ok", "error", "cancelled", "closed_early", "interrupted", "running", "killed", "unknown")
 STYLE = {"ok": "green", "error": "red", "killed": "red", "running": "yellow"}
 
 
@@ -33,20 +34,29 @@ def runs(
         typer.Option(min=1, help=f"At most so many (default: {SHOWN}; with --json all).", show_default=False),
     ] = None,
     session: Annotated[str | None, typer.Option(help="Only runs of this session.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option(help="Only runs of this name.", show_default=False)] = None,
+    status: Annotated[
+        str | None,
+        typer.Option(help=f"Only runs that ended so: {', '.join(STATUSES)}.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
     store: StorePath = None,
 ) -> None:
     """What ran, newest first."""
+    if status is not None and status not in STATUSES:
+        raise typer.BadParameter(f"{status!r} is no status of a run; there are {', '.join(STATUSES)}")
     with reader(store) as opened:
         found = opened.runs(all=all_, used=used or None)
-    if session is not None:
-        found = [run for run in found if run.session == session]
+    for field, wanted in (("session", session), ("name", name), ("status", status)):
+        if wanted is not None:
+            found = [run for run in found if getattr(run, field) == wanted]
     if as_json:
         write_json([run.to_dict() for run in found[:limit]])
         return
     if not found:
-        what = " of this session" if session is not None else " that used all of these" if used else ""
-        write(f"no runs{what} in {opened.folder.path}")
+        of = {"session": session, "name": name, "status": status}
+        what = "".join(f" of {field} {wanted!r}" for field, wanted in of.items() if wanted is not None)
+        write(f"no runs{what}{' that used all of these' if used else ''} in {opened.folder.path}")
         return
     shown = found[: limit or SHOWN]
     write(_table(shown, console().width))

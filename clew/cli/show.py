@@ -155,7 +155,8 @@ def _line(span: SpanView) -> Text:
     if any(count is not None for count in tokens):
         line.append(f"  {tokens[0] or 0} → {tokens[1] or 0} tokens", style="dim")
     if span.status == "error" and attributes.get("error.type"):
-        line.append(f"  {attributes['error.type']}: {_short(attributes.get('exception.message', ''))}", style="red")
+        told = [attributes["error.type"], _short(attributes.get("exception.message", ""))]
+        line.append("  " + ": ".join(part for part in told if part), style="red")
     return line.append(f"  {span.span_id}", style="dim")
 
 

@@ -11,6 +11,7 @@ _WEIGHT = {"row": 0, "file": 0, "document": 1, "chunk": 1, "message": 2, "value"
 _SIGN = {"contained": "⊃ ", "content": "= ", "inferred": "~ ", "declared": ""}
 _STANDS_ON = ("row", "file", "dataset", "index", "model", "prompt", "tool", "code", "environment")
 _SOURCES = ("document", "chunk")
+_CALLS = ("llm", "tool", "retriever", "reranker", "chain")
 _PLUMBING = ("holds", "same_as")
 _TOLD_FIELDS = ("id", "title", "module", "path", "line")
 
@@ -64,12 +65,14 @@ class _Story:
             if edge.relation == "answered":
                 top.add(Text.assemble(("answer  ", "cyan"), _excerpt(node, 240) or node.name))
         for kind in _STANDS_ON:
-            nodes = self.lineage.find(kind)
-            for node in nodes[: None if self.everything else SHOWN]:
-                line = Text.assemble((f"{kind}  ", "cyan"), (node.name, "bold"), ("  " + _facts(node), "dim"))
+            told = dict.fromkeys(
+                (node.name, _facts(node)) for node in self.lineage.find(kind)
+            )  # a tool and its calls: once
+            for name, facts in list(told)[: None if self.everything else SHOWN]:
+                line = Text.assemble((f"{kind}  ", "cyan"), (name, "bold"), ("  " + facts, "dim"))
                 top.add(line)
-            if len(nodes) > SHOWN and not self.everything:
-                top.add(Text(f"{kind}  … {len(nodes) - SHOWN} more (--all)", style="dim"))
+            if len(told) > SHOWN and not self.everything:
+                top.add(Text(f"{kind}  … {len(told) - SHOWN} more (--all)", style="dim"))
 
     # -- how it came about
 
@@ -184,6 +187,11 @@ def _notes(lineage: Lineage) -> list[str]:
     possible = [lineage.nodes[one] for one in lineage.possible if lineage.nodes[one].kind == "row"]
     if possible:
         notes.append(_listed("possible", possible, "seen by code that reworked its input; not counted as used"))
+    calls = [lineage.nodes[one] for one in lineage.possible if lineage.nodes[one].kind in _CALLS]
+    if calls and not any(node.kind in _CALLS and node.span_id for node in lineage.find() if node.id != lineage.root):
+        notes.append(
+            _listed("possible", calls, "by code that reworked it, or too short to be known by; --all shows how")
+        )
     considered = [lineage.nodes[one] for one in lineage.considered if lineage.nodes[one].kind == "row"]
     if considered:
         notes.append(_listed("considered", considered, "retrieved, but not part of the answer"))
@@ -193,8 +201,8 @@ def _notes(lineage: Lineage) -> list[str]:
 
 
 def _listed(label: str, nodes: list[Node], meaning: str) -> str:
-    names = ", ".join(node.name for node in nodes[:8])
-    return f"{label} ({meaning}): {names}{f' and {len(nodes) - 8} more' if len(nodes) > 8 else ''}"
+    names = list(dict.fromkeys(node.name if node.kind == "row" else f"{node.kind} {node.name}" for node in nodes))
+    return f"{label} ({meaning}): {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
 
 
 def _impact(lineage: Lineage, top: Any, everything: bool) -> None:

@@ -42,7 +42,9 @@ class Folder:
         if create:
             self._create()
         if not self._format.is_file():
-            found = "a folder that is not a store" if self.path.exists() else "nothing"
+            found = (
+                "a folder that is not a store" if self.path.is_dir() else "a file" if self.path.exists() else "nothing"
+            )
             raise StoreNotFound(
                 f"no clew store at {self.path} (found {found}); clew.init(store=...) or CLEW_STORE names another"
             )

@@ -21,7 +21,7 @@ from clew.store.folder import Folder, writing_to
 from clew.store.identifier import uuid7
 from clew.store.log import Log
 from clew.store.record import Lost
-from clew.tracer.fault import Faults
+from clew.tracer.fault import Faults, logger
 from clew.tracer.foreign import ForeignSpans
 from clew.tracer.gate import Gate
 from clew.tracer.indexing import BackgroundIndexing
@@ -228,14 +228,19 @@ def init(
         if running is not None:
             if running.settings == settings:
                 return running
+            fields = [field.name for field in dataclasses.fields(Settings)]
+            before, now = ({name: getattr(one, name) for name in fields} for one in (running.settings, settings))
+            others = [f"{name}={before[name]!r}, now {now[name]!r}" for name in fields if before[name] != now[name]]
             raise AlreadyInitialized(
-                f"clew.init was called with {running.settings}, and now with {settings}; "
-                "call clew.shutdown() first to change them"
+                f"clew.init was called with {'; '.join(others)}; call clew.shutdown() first to change that"
             )
         try:
             tracer = Tracer(settings)
         except (StoreUnwritable, OSError) as error:
-            Faults().add("clew.init", error)
+            logger.warning(
+                "clew: nothing is traced: %s; clew.init(store=...) or CLEW_STORE names another place",
+                storable(str(error)),
+            )
             _disabled = True
             return None
         _running = tracer

@@ -351,4 +351,6 @@ def status_of(error: BaseException) -> str:
         return "closed_early"
     if isinstance(error, asyncio.CancelledError):
         return "cancelled"
+    if isinstance(error, SystemExit) and error.code in (None, 0):
+        return "closed_early"  # the program ended itself, and well
     return "error"

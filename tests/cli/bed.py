@@ -69,6 +69,13 @@ with clew.run("doomed"):
     think("the input that must survive the death of its process")
 """
 
+INTERRUPTED = """
+import sys, clew
+clew.init("docs-qa", store=sys.argv[1])
+with clew.run("stopped"):
+    raise KeyboardInterrupt
+"""
+
 
 def environment(**more: str) -> dict[str, str]:
     """Of a child that imports this checkout and has no store but the one it is given."""

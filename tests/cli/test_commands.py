@@ -69,6 +69,17 @@ def test_runs_of_a_session_and_a_limit(store: Path) -> None:
     assert len(asked("runs", "--limit", "2", store=store)) == 2
 
 
+def test_runs_of_a_status_and_of_a_name(store: Path) -> None:
+    assert [run["name"] for run in asked("runs", "--status", "error", store=store)] == ["broken"]
+    assert len(asked("runs", "--name", "answer", "--status", "ok", store=store)) == 2
+    assert told("runs", "--name", "nobody", "--status", "ok", store=store).startswith(
+        "no runs of name 'nobody' of status 'ok' in "
+    )
+    refused = clew("runs", "--status", "failed", "--store", str(store))
+    assert refused.returncode == 2
+    assert "'failed' is no status of a run; there are ok, error, " in refused.stderr
+
+
 def test_runs_that_used_everything_named(store: Path) -> None:
     used = asked("runs", "--used", "dataset/handbook@1[1]", store=store)
     assert [run["session"] for run in used] == ["s-1"]
@@ -376,3 +387,30 @@ with clew.run("odd") as run:
         "key": {"items": [[1, 2]]},
         "lone": "\ud800",
     }
+
+
+def test_the_module_is_the_program() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "clew", "--version"], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert (told.returncode, told.stdout) == (0, "clew 0.1.0\n")
+
+
+def test_no_line_of_the_help_is_cut() -> None:
+    assert not [line for line in clew("--help").stdout.splitlines()[1:] if line.endswith("...")]
+
+
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "(found a file)" in clew("runs", "--store", str(tmp_path / "file")).stderr
+
+
+def test_an_error_without_a_text_is_its_type(tmp_path: Path) -> None:
+    bed.program(bed.INTERRUPTED, tmp_path / "store")
+    line = told("show", "stopped", store=tmp_path / "store").splitlines()[2]
+    assert "  KeyboardInterrupt  " in line
+
+
+def test_one_segment_is_one(tmp_path: Path) -> None:
+    bed.program(bed.INTERRUPTED, tmp_path / "store")
+    assert "log         1 segment, " in told("doctor", store=tmp_path / "store")

@@ -20,7 +20,7 @@ from clew.lineage.reader import Reader
 from clew.lineage.rebuild import rebuild
 from clew.replay.playback.certificate import Certificate
 from clew.replay.playback.examination import examine
-from clew.store.errors import NotFound, NotRecorded, NotReplayable, ReplayTimeout
+from clew.store.errors import NotFound, NotRecorded, NotReplayable, ReplayTimeout, StoreUnwritable
 from clew.store.folder import Folder
 from tests.replay.conftest import BENCH
 
@@ -57,6 +57,35 @@ with clew.run("answer") as run:
 print("done", flush=True)
 """
 
+CACHED = """
+import clew
+clew.init("script")
+
+@clew.cached
+def double(number):
+    return 2 * number
+
+with clew.run("cached") as run:
+    run.output(double(2))
+"""
+
+RETRIEVED = """
+import clew
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+
+class Library(BaseRetriever):
+    def _get_relevant_documents(self, query, *, run_manager):
+        return [Document("old", id="d1")]
+
+clew.init("script", record=True)
+clew.instrument()
+with clew.run("retrieved") as run:
+    found = [one.page_content for one in Library().invoke("q")]
+    run.output(found)
+print(found, flush=True)
+"""
+
 
 @pytest.fixture
 def project(clean_tracing: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -78,6 +107,12 @@ def run(folder: Path, *arguments: str, script: str = "app.py") -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "clew.cli", *arguments], capture_output=True, text=True, check=False, cwd=cwd
+    )
 
 
 def again(of: Any, tmp_path: Path, **options: Any) -> tuple[Certificate, str]:
@@ -144,6 +179,13 @@ def test_a_mistake_on_the_command_line_is_said_before_anything_runs(project: Pat
         (["--model", "model=1"], 2, "'model' is no field of a model: write NAME.FIELD=VALUE"),
         (["--answer", "abcd=[1"], 2, "'[1' begins as JSON and is none"),
         (["--prompt", "planner=x"], 1, "this run has no prompt 'planner'"),
+        (["--timeout", "-1"], 2, "more than 0 seconds, and not -1"),
+        (["--mode", "hybrid", "--budget", "-1"], 2, "budget is not negative, and not -1"),
+        (["--mode", "hybrid", "--budget", "nan", "--price", "model=1,1"], 2, "budget is not negative, and not nan"),
+        (["--mode", "hybrid", "--budget", "1"], 2, "--price gpt-4o=2.5,10"),
+        (["--price", "model=1,-1"], 2, "a price is not negative, and that of model is 1.0, -1.0"),
+        (["--prompt", "x=@nowhere"], 2, "nowhere cannot be read"),
+        (["--document", f"x=@{sys.executable}"], 2, "is no text in UTF-8"),
         (["--answer", "abcd=x"], 1, "no recorded call of this run has the span 'abcd'"),
     ):
         done = subprocess.run(
@@ -206,6 +248,46 @@ def test_runs_that_cannot_be_replayed(project: Path, tmp_path: Path) -> None:
     run(project, "again")
     with pytest.raises(NotRecorded):
         clew.rerun("answer")
+    (project / "app.py").write_text(CACHED)
+    run(project)
+    with pytest.raises(NotRecorded):
+        clew.rerun("cached")
+
+
+def test_a_store_that_cannot_be_written_takes_no_replay(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(project, "you")
+    monkeypatch.setattr(Folder, "writable", False)  # root may write anywhere
+    with pytest.raises(StoreUnwritable, match="cannot be written: copy it"):
+        clew.rerun("answer")
+
+
+def test_a_mistake_in_what_doctor_is_asked_is_no_traceback(project: Path, tmp_path: Path) -> None:
+    run(project, "you")
+    done = command("doctor", "replay", "answer", "--code", str(tmp_path / "nowhere"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "nowhere is no folder with code" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_document_is_patched_on_the_command_line(project: Path, tmp_path: Path) -> None:
+    (project / "app.py").write_text(RETRIEVED)
+    run(project)
+    (tmp_path / "text").write_text("from a file")
+    for said, shown in (("d1=new", "['new']"), ("d1=@text", "['from a file']")):
+        done = command("replay", "retrieved", "--document", said, cwd=tmp_path)
+        assert (done.returncode, done.stdout.splitlines()[0]) == (1, shown), done.stderr  # another answer than recorded
+        assert "patched  document 'd1': 1 time" in done.stdout
+
+
+def test_a_patch_that_meets_nothing_is_no_success(project: Path, tmp_path: Path) -> None:
+    run(project, "you")
+    done = command("replay", "answer", "--mode", "plan", "--model", "modle.temperature=1", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["certificate"]["unmet"] == ["model 'modle' (temperature=1)"]
+    assert done.returncode == 1
+    done = command("replay", "answer", "--mode", "plan", "--model", "model.temperature=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_program_that_takes_too_long_is_ended(project: Path, tmp_path: Path) -> None:

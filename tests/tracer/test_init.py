@@ -47,9 +47,10 @@ def test_calling_again_with_equal_arguments_does_nothing(tracer: Tracer) -> None
 @pytest.mark.parametrize("change", [{"project": "x"}, {"store": "elsewhere"}, {"capture": False}])
 def test_calling_again_with_others_is_an_error_that_says_both(tracer: Tracer, change: dict[str, object]) -> None:
     arguments = {"project": "tests", "store": tracer.folder.path, **change}
-    with pytest.raises(AlreadyInitialized, match=r"clew\.shutdown\(\)"):
+    with pytest.raises(AlreadyInitialized, match=r"clew\.shutdown\(\)") as raised:
         clew.init(**arguments)  # type: ignore[arg-type]
     assert init.active() is tracer
+    assert [name for name in ("project", "store", "capture", "cache") if f"{name}=" in str(raised.value)] == [*change]
 
 
 def test_after_shutdown_it_may_begin_again_elsewhere(tracer: Tracer, tmp_path: Path) -> None:
@@ -162,7 +163,8 @@ def test_a_store_that_cannot_be_made_leaves_the_program_untraced_and_says_why(
 ) -> None:
     (tmp_path / "file").write_text("")
     assert clew.init(store=tmp_path / "file" / "store") is None
-    assert "cannot make a store" in caplog.text
+    assert "nothing is traced: cannot make a store" in caplog.text
+    assert "clew doctor" not in caplog.text  # without a store it has nothing to show
     with clew.run("run") as run:
         pass
     assert run.id is None

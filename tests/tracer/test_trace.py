@@ -383,3 +383,23 @@ def test_without_init_functions_run_as_if_they_were_not_traced(clean_tracing: No
         block.used([1])
         block.generated([2])
     assert block.span is None
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (SystemExit(), "closed_early"),
+        (SystemExit(0), "closed_early"),
+        (SystemExit(3), "error"),
+        (KeyboardInterrupt(), "error"),
+    ],
+    ids=["exit()", "exit(0)", "exit(3)", "Ctrl-C"],
+)
+def test_a_program_that_ends_itself_well_failed_at_nothing(reader: Reader, error: BaseException, status: str) -> None:
+    @clew.trace
+    def ends() -> None:
+        raise error
+
+    with pytest.raises(type(error)), clew.run("run"):
+        ends()
+    assert [span.status for span in reader.spans()] == [status] * 2

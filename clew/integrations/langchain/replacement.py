@@ -13,7 +13,7 @@ from langchain_core.prompts.string import get_template_variables
 from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.tools import Tool as SimpleTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
 from clew.integrations.langchain.attachment import is_service
@@ -195,6 +195,9 @@ def _valid(cls: Any, field: str, value: Any) -> Any:
         return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
     except PydanticSchemaGenerationError:
         return value
+    except ValidationError as error:
+        why = error.errors()[0]["msg"]
+        raise ValueError(f"the field {field} of {cls.__name__} cannot be {value!r}: {why}") from error
 
 
 # -- tools

@@ -160,9 +160,9 @@ def _instead_of_model(model: Any, kwargs: dict[str, Any]) -> Any:
         assert isinstance(patch, Model)
         if _stands_in(force, "llm", model) or patch.name not in replacement.names_of(model):
             continue
-        force.met()
-        kwargs.update((name, value) for name, value in patch.changes.items() if name in kwargs)
         own, model = model, _made(force, model, replacement.model)
+        kwargs.update((name, value) for name, value in patch.changes.items() if name in kwargs)
+        force.met()
         if id(own) not in force.names:
             force.names[id(own)] = (name_of(own), name_of(model))
     return model

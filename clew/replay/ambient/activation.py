@@ -18,6 +18,10 @@ from clew.replay.ambient.patch import Patches
 from clew.replay.ambient.travel import Travel
 
 _OPTIONAL: dict[str, Any] = {numpy_random.MODULE: numpy_random, torch_random.MODULE: torch_random}
+UNKNOWN = (  # what may have been drawn, and is not seen
+    "maybe random generators made before the replay began (make them later, or seed them)",
+    "maybe random values of C extensions",
+)
 _lock = threading.RLock()
 _put_back = ExitStack()  # what undoes the patches of the process
 _sources: list[Any] = []  # those that are patched and have a state for the process
@@ -60,7 +64,7 @@ class Ambient:
     @property
     def unseen(self) -> list[str]:
         """What was used, or may have been, and is not derived."""
-        return [*self._draws.unseen, "generators made before", "C extensions"]
+        return [*self._draws.unseen, *UNKNOWN]
 
     def __enter__(self) -> Self:
         with _lock:

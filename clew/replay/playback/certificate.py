@@ -68,6 +68,7 @@ class Certificate:
     answer: Any = None
     recorded_answer: Any = None
     unasked: int = 0  # recorded calls that the replay did not make
+    unmet: list[str] = dataclasses.field(default_factory=list)  # patches that met nothing
     seconds_saved: float = 0.0
     input_tokens_saved: int = 0
     output_tokens_saved: int = 0
@@ -137,7 +138,8 @@ class Certificate:
         if len(self.live) > _FEW:
             found.append(f"         … {len(self.live) - _FEW} more")
         if self.unasked:
-            found.append(f"unasked  {self.unasked} recorded calls were not asked")
+            calls = "call was" if self.unasked == 1 else "calls were"
+            found.append(f"unasked  {self.unasked} recorded {calls} not asked")
         if self.mode != "plan":
             same = {True: "equal to the recorded one", False: "another one than recorded", None: "none to compare"}
             found.append(f"answer   {same[self.equal]}")

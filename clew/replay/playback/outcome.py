@@ -67,6 +67,7 @@ def counted(replayer: Replayer, around: Surroundings) -> Certificate:
         if one.count:
             certificate.patches.append(f"{title}: {one.count} time{'s' if one.count > 1 else ''}")
         else:
+            certificate.unmet.append(title)
             certificate.notes.append(f"the patch of {title} met nothing{_asked_instead(one.patch.kind, recording)}")
     if terms.mode != "plan":
         certificate.unasked = len(_unasked(recording, used))

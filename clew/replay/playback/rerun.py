@@ -18,7 +18,7 @@ from clew.replay.playback import told
 from clew.replay.playback.certificate import Certificate
 from clew.replay.playback.terms import Prices, terms
 from clew.replay.recording.recording import load
-from clew.store.errors import NotReplayable
+from clew.store.errors import NotReplayable, StoreUnwritable
 from clew.store.folder import store_written_here
 
 VARIABLE = "CLEW_REPLAY"
@@ -67,6 +67,8 @@ def rerun(
     the environment, and `stdout` takes the program's output. NotRecorded, NotReplayable,
     NotFound and ValueError where it cannot be; ReplayTimeout after `timeout_seconds`.
     """
+    if timeout_seconds is not None and not timeout_seconds > 0:
+        raise ValueError(f"a program is given more than 0 seconds, and not {timeout_seconds:g}")
     agreed = terms(mode, allow, prices, budget=budget, max_calls=max_calls, pace=float(pace), ordered=ordered)
     patches = list(patch) if isinstance(patch, (list, tuple)) else [patch]
     code = [one for one in patches if isinstance(one, Code)]
@@ -77,6 +79,11 @@ def rerun(
     for one in patches:
         if not isinstance(one, Code):
             one.about(reader, recording)  # what makes no sense is said before anything runs
+    if not reader.folder.writable:
+        raise StoreUnwritable(
+            f"a replay is written to the store of the run, and {reader.folder.path} cannot be written: copy it, and name "
+            "the copy (store=..., --store)"
+        )
     process = stage.recorded_process(reader, recording.process_id)
     found = [str(one) for one in stage.differences(reader, process)]
     with tempfile.TemporaryDirectory(prefix="clew-replay-", ignore_cleanup_errors=True) as folder:

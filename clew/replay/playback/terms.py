@@ -36,10 +36,17 @@ class Terms:
             raise ValueError(f"a replay is {', '.join(MODES[:-1])} or {MODES[-1]}, not {self.mode!r}")
         if self.mode != "hybrid" and (self.allow is not None or self.budget is not None or self.max_calls is not None):
             raise ValueError(f"allow, budget and max_calls say what may go live; in a {self.mode} replay nothing does")
+        for name, one in (("budget", self.budget), ("max_calls", self.max_calls), ("pace", self.pace)):
+            if one is not None and not one >= 0:  # NaN neither: nothing is above it, so it would bound nothing
+                raise ValueError(f"{name} is not negative, and not {one}")
+        for model, price in self.prices.items():
+            if not all(one >= 0 for one in price):
+                raise ValueError(f"a price is not negative, and that of {model} is {price[0]}, {price[1]}")
         if self.budget is not None and not self.prices:
-            raise ValueError("a budget is money: it needs prices, such as {'gpt-4o': (2.5, 10)} for a million tokens")
-        if any(one is not None and one < 0 for one in (self.budget, self.max_calls)) or self.pace < 0:
-            raise ValueError("budget, max_calls and pace are not negative")
+            raise ValueError(
+                "a budget is money: it needs prices for a million input and output tokens, such as "
+                "{'gpt-4o': (2.5, 10)} (on the command line --price gpt-4o=2.5,10)"
+            )
 
     def cost(self, model: str, input_tokens: int, output_tokens: int) -> float | None:
         """Money for these tokens; None of a model without a price."""

@@ -212,8 +212,11 @@ def _asked_nothing(connection: Connection, run: int) -> bool:
     """Whether a run made no call that could have been recorded."""
     word = sa.select(catalog.word.c.id).where(catalog.word.c.text.in_(["llm", "tool", "retriever", "embedding"]))
     span = catalog.span.c
-    asked = sa.select(span.id).where(span.run.in_(run_tree(connection, run)), span.kind.in_(word)).limit(1)
-    return connection.execute(asked).first() is None
+    cached = sa.select(catalog.action_use.c.span)  # a function of the program's own, which asked the cache
+    asked = sa.select(span.id).where(
+        span.run.in_(run_tree(connection, run)), sa.or_(span.kind.in_(word), span.id.in_(cached))
+    )
+    return connection.execute(asked.limit(1)).first() is None
 
 
 def _root(reader: Reader, connection: Connection, root: int | None) -> SpanStart | None:

@@ -132,10 +132,12 @@ def test_fields_that_a_model_does_not_have(recording: Recording) -> None:
         run = recorded(lambda: Sized().invoke("x"))
         for patch, told in (
             (clew.Model("small", temprature=0), "Sized has no field temprature; it has .*temperature"),
-            (clew.Model("Sized", top_k="many"), "valid integer"),
+            (clew.Model("Sized", top_k="many"), "the field top_k of Sized cannot be 'many': .*valid integer"),
         ):
-            with pytest.raises(ValueError, match=told), clew.replay(run, mode="hybrid", patch=patch):
+            again = clew.replay(run, mode="hybrid", patch=patch)
+            with pytest.raises(ValueError, match=told), again:
                 Sized().invoke("x")
+            assert again.certificate.patches == []  # it took the place of nothing
     assert clew.Model("small", api_key="hidden").title == "model 'small' (api_key=…)"
     with pytest.raises(ValueError, match="by fields, such as temperature=0, or by another instance"):
         clew.Model("small")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from clew.replay.recording.recording import HERE, Lane, Place, Recording, below
-from clew.tracer import context
+from clew.replay.recording import question
+from clew.replay.recording.recording import HERE, Lane, Place, Recording, Time, below
+from clew.replay.recording.request import number
+from clew.tracer import branch, context
 from clew.tracer.init import Tracer
 from clew.tracer.span import OpenRun, OpenSpan
 
@@ -48,6 +50,13 @@ class Where:
     def top(self, span: OpenSpan) -> OpenRun:
         """The run in which it is counted how often the same is asked: the outermost one of what is replayed."""
         return outermost(span.run, self.root, self.tracer.process_run)
+
+    def time(self, span: OpenSpan, path: str, request: bytes, *, by: str) -> Time:
+        """For the how-manieth time this is asked at `path`, in its branch, as one who counts knows it."""
+        run, resumed = self.top(span), question.resumed()
+        names = self.recording.branch(branch.here(span.path), self.root_path)
+        count = number(run, path, request, by=f"branch {names} {by}")
+        return Time(names, count, resumed, number(run, path, request, by=f"resumed {resumed} {names} {by}"))
 
     def relative(self, path: str) -> str:
         """A span path as the recording has it."""

@@ -132,6 +132,44 @@ def test_each_is_answered_as_it_was_whichever_asks_first(
         assert before == LIVE
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_each_reads_its_own_times_again(recorded: Recorded, turns: Turns, order: tuple[int, ...]) -> None:
+    def read() -> list[int]:
+        def twice(which: int) -> list[int]:
+            return [turns.run(which, clew.time_ns), clew.time_ns()]
+
+        with ThreadPoolExecutor(8) as pool:
+            return [time for times in pool.map(twice, range(3)) for time in times]
+
+    with recorded():
+        turns.to_be((1, 0, 2))
+        with clew.run("vote") as run:
+            first = read()
+        turns.to_be(order)
+        with clew.replay(run):
+            assert read() == first
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_plan_answers_each_as_it_was(recorded: Recorded, turns: Turns, order: tuple[int, ...]) -> None:
+    def ask(about: str) -> list[str]:
+        def one(which: int) -> str:
+            return turns.run(which, lambda: Counted(says=f"{which}").invoke(f"{which} {about}").text)
+
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(one, range(3)))
+
+    with recorded():
+        turns.to_be((1, 0, 2))
+        with clew.run("vote") as run:
+            assert ask("tea") == ["0", "1", "2"]
+        turns.to_be(order)
+        with clew.replay(run, mode="plan") as plan:
+            assert ask("rum") == ["0", "1", "2"]
+        assert len(plan.certificate.live) == 3
+        assert all("tea" in one.why and "rum" in one.why for one in plan.certificate.live)
+
+
 def test_a_replay_of_a_replay_has_the_same_branches(recorded: Recorded, turns: Turns) -> None:
     with recorded():
         turns.to_be((0, 1, 2))

@@ -23,7 +23,7 @@ from clew.replay.playback.terms import Terms
 from clew.replay.playback.where import Where
 from clew.replay.recording import failure, question
 from clew.replay.recording.loose import loose
-from clew.replay.recording.recording import Place, Recording, Time
+from clew.replay.recording.recording import Place, Recording, Time, Turn
 from clew.replay.recording.request import Request, Requests, number, requests
 from clew.store import answers
 from clew.store.errors import ClewError, OverBudget, ReplayMiss
@@ -43,7 +43,7 @@ class Asked(NamedTuple):
     request: Request
     place: Place
     occurrence: int
-    turn: int  # of all that is asked of this kind at this place
+    turn: Turn  # of all that is asked of this kind at this place
     found: Answer | None
 
 
@@ -211,7 +211,8 @@ class Replayer(Where):
         assert call.span is not None
         run, path = self.top(call.span), self.instead.path(call.instance, call.span.path)
         occurrence = number(run, path, request.digest, by=f"replay {self._number}")
-        turn = number(run, path, f"{call.kind} {request.exchange.operation}".encode(), by=f"turn {self._number}")
+        kind = f"{call.kind} {request.exchange.operation}".encode()
+        turn = self.turn(call.span, path, kind, by=f"turn {self._number}")
         again = self._is_the_same_again(call, request)
         found = self._found(place, request, self.time(call.span, path, request.digest, by=f"{self._number}"), again)
         if found is not None and found.left and not streams and again:

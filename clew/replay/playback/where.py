@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from clew.replay.recording import question
-from clew.replay.recording.recording import HERE, Lane, Place, Recording, Time, below
+from clew.replay.recording.recording import HERE, Lane, Place, Recording, Time, Turn, below
 from clew.replay.recording.request import number
 from clew.tracer import branch, context
 from clew.tracer.init import Tracer
@@ -53,10 +53,19 @@ class Where:
 
     def time(self, span: OpenSpan, path: str, request: bytes, *, by: str) -> Time:
         """For the how-manieth time this is asked at `path`, in its branch, as one who counts knows it."""
-        run, resumed = self.top(span), question.resumed()
-        names = self.recording.branch(branch.here(span.path), self.root_path)
-        count = number(run, path, request, by=f"branch {names} {by}")
-        return Time(names, count, resumed, number(run, path, request, by=f"resumed {resumed} {names} {by}"))
+        names, count, _ = self.turn(span, path, request, by=f"time {by}")
+        resumed = question.resumed()
+        within = number(self.top(span), path, request, by=f"resumed {resumed} {names} {by}")
+        return Time(names, count, resumed, within)
+
+    def branch(self, span: OpenSpan) -> tuple[str, ...]:
+        """The branch in which this span's thread runs, as the recording names it."""
+        return self.recording.branch(branch.here(span.path), self.root_path)
+
+    def turn(self, span: OpenSpan, path: str, what: bytes, *, by: str) -> Turn:
+        """The how-manieth this is at `path`, in its branch and in all, as one who counts knows it."""
+        run, names = self.top(span), self.branch(span)
+        return Turn(names, number(run, path, what, by=f"{by} {names}"), number(run, path, what, by=by))
 
     def relative(self, path: str) -> str:
         """A span path as the recording has it."""

@@ -148,6 +148,7 @@ class Recorder:
                 blob=blob,
                 missing=missing,
                 redacted=changed,
+                branches=list(branch.here(path)),
             )
             batch.record(entry)
             batch.commit()

@@ -47,6 +47,14 @@ class Time(NamedTuple):
     within: int
 
 
+class Turn(NamedTuple):
+    """The how-manieth of its kind something is at a place: in this branch, and in all."""
+
+    branch: tuple[str, ...]
+    number: int
+    of_all: int
+
+
 @dataclasses.dataclass
 class Recording:
     """What was recorded of a run, or of all runs of its process."""
@@ -68,23 +76,24 @@ class Recording:
         self._branch: defaultdict[tuple[Place, bytes, tuple[str, ...]], list[Answer]] = defaultdict(list)
         self._resumed: defaultdict[tuple[Place, bytes, tuple[str, ...], int], list[Answer]] = defaultdict(list)
         self._asked: defaultdict[bytes, list[tuple[Place, Answer]]] = defaultdict(list)
-        self._near: defaultdict[tuple[Place, str, str], list[Answer]] = defaultdict(list)
-        self._noted: defaultdict[tuple[bytes, str], list[Answer]] = defaultdict(list)
+        self._turns: defaultdict[tuple[Any, tuple[str, ...] | None], list[Answer]] = defaultdict(list)
         self._same: defaultdict[tuple[Place, bytes], list[Answer]] = defaultdict(list)
         starts: dict[bytes, int] = {}  # of runs: when each first asked something, as far as the log tells
         for place, entry in self.entries:
             starts[entry.run_id] = min(entry.started_ns, starts.get(entry.run_id, entry.started_ns))
-            if entry.request in NO_CALL:
-                self._noted[entry.request, place.path].append(entry)
+            called = entry.request not in NO_CALL
+            kind: Any = (place, entry.kind, entry.operation) if called else (entry.request, place.path)
+            for branch in (self._branch_of(entry), None):  # None stands for all
+                self._turns[kind, branch].append(entry)
+            if not called:
                 continue
             self._asked[entry.request].append((place, entry))
-            self._near[place, entry.kind, entry.operation].append(entry)
             self._same[place, entry.request].append(entry)
         for (place, request), found in self._same.items():
             # A run of its own for each turn of a graph counts from 0: in what is around them, one comes after the other.
             found.sort(key=lambda entry: (starts[entry.run_id], entry.occurrence))
             for entry in found:
-                branch = self.branch([Branch(*one) for one in entry.branches], "" if self.whole else self.root_path)
+                branch = self._branch_of(entry)
                 self._branch[place, request, branch].append(entry)
                 self._resumed[place, request, branch, entry.resumed].append(entry)
 
@@ -96,6 +105,9 @@ class Recording:
     def branch(self, branches: Iterable[Branch], root: str) -> tuple[str, ...]:
         """The names of branches that were started in the run with this root; of all of them for ""."""
         return tuple(one.name for one in branches if not root or is_below(one.path, root))
+
+    def _branch_of(self, entry: Answer) -> tuple[str, ...]:
+        return self.branch([Branch(*one) for one in entry.branches], "" if self.whole else self.root_path)
 
     def find(
         self, place: Place, request: bytes, time: Time, *, again: bool, given: Callable[[Answer], Any] = lambda _: None
@@ -124,9 +136,13 @@ class Recording:
         here = [entry for where, entry in found if where == place]
         return here[-1] if here else found[0][1] if found else None
 
-    def near(self, place: Place, kind: str, operation: str, number: int) -> Answer | None:
-        """What was answered at this place the so-and-so-many-th time that anything of this kind was asked there."""
-        found = self._near.get((place, kind, operation), [])
+    def near(self, place: Place, kind: str, operation: str, turn: Turn) -> Answer | None:
+        """What was answered at this place when something of this kind was asked there at its turn."""
+        return self._at((place, kind, operation), turn)
+
+    def _at(self, kind: Any, turn: Turn) -> Answer | None:
+        own = self._turns.get((kind, turn.branch))
+        found, number = (own, turn.number) if own else (self._turns.get((kind, None), []), turn.of_all)
         return found[number] if number < len(found) else None
 
     def lanes(self, name: str) -> list[Lane]:
@@ -145,15 +161,14 @@ class Recording:
         found = self._asked.get(request)
         return found[0][0] if found else None
 
-    def clock(self, path: str, number: int) -> int | None:
-        """What the clock said at this path when it was read for the so-and-so-many-th time, in nanoseconds."""
-        entry = self.noted(CLOCK, path, number)
+    def clock(self, path: str, turn: Turn) -> int | None:
+        """What the clock said at this path at this turn, in nanoseconds."""
+        entry = self.noted(CLOCK, path, turn)
         return None if entry is None else unpack(entry.answer)
 
-    def noted(self, what: bytes, path: str, number: int) -> Answer | None:
-        """What was recorded at this path, the so-and-so-many-th of this, that is no call."""
-        found = self._noted.get((what, path), [])
-        return found[number] if number < len(found) else None
+    def noted(self, what: bytes, path: str, turn: Turn) -> Answer | None:
+        """What was recorded at this path, at its turn of this, that is no call."""
+        return self._at((what, path), turn)
 
     def all_noted(self, what: bytes) -> list[Answer]:
         """All that was recorded of this, in the order in which it was."""

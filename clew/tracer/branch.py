@@ -40,6 +40,11 @@ def here(path: str) -> Branches:
     return tuple(one for one in _here() if is_below(path, one.path))
 
 
+def place(path: str) -> str:
+    """Where this thread is in the span at `path`: "", or the branch in which it runs there."""
+    return "".join(f" {one.name}" for one in _here() if one.path == path)
+
+
 def is_below(path: str, above: str) -> bool:
     """Whether a span path is `above`, or below it."""
     return path.startswith(above) and path[len(above) : len(above) + 1] in ("", "/")

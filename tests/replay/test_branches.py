@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -148,6 +149,24 @@ def test_each_reads_its_own_times_again(recorded: Recorded, turns: Turns, order:
         turns.to_be(order)
         with clew.replay(run):
             assert read() == first
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_each_draws_its_own_random_values_again(recorded: Recorded, turns: Turns, order: tuple[int, ...]) -> None:
+    def draw() -> list[float]:
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(lambda which: turns.run(which, random.random), range(3)))
+
+    with recorded():
+        turns.to_be((1, 0, 2))
+        with clew.run("vote", seed=7) as run:
+            first = draw()
+            Counted().invoke("say")
+        assert len(set(first)) == 3
+        turns.to_be(order)
+        with clew.replay(run):
+            assert draw() == first
+            Counted().invoke("say")
 
 
 @pytest.mark.parametrize("order", ORDERS)

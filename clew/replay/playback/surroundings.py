@@ -21,7 +21,7 @@ from clew.replay.recording.recording import Turn, below
 from clew.replay.recording.request import CLOCK, CONSOLE
 from clew.store import answers
 from clew.store.errors import ClewError, ReplayMiss
-from clew.tracer import context
+from clew.tracer import branch, context
 
 
 class Surroundings:
@@ -74,7 +74,7 @@ class Surroundings:
 
     def _place(self) -> str:
         span = context.enclosing()
-        return "" if span is None else self._replayer.relative(span.path)
+        return "" if span is None else self._replayer.relative(span.path) + branch.place(span.path)
 
     def _clock(self, path: str, number: int) -> int | None:
         return self._replayer.recording.clock(self._replayer.relative(path), self._turn(path, number, CLOCK))

@@ -90,12 +90,15 @@ def _begun(function: Any, *args: Any) -> Branches:
     around, span = _here(), context.enclosing()
     if span is None:
         return around
-    with span.tracer.faults.guard("number of a branch"):
+    try:
         module, name = _told(function, *args)
-        if module.split(".")[0] not in _own:
-            count = next(span.facts.setdefault(f"started {name}", itertools.count()))  # one step: others may start some
-            return (*around, Branch(span.path, f"{name}[{count}]"))
-    return around
+        if module.partition(".")[0] in _own:
+            return around
+        count = next(span.facts.setdefault(f"started {name}", itertools.count()))  # one step: others may start some
+        return (*around, Branch(span.path, f"{name}[{count}]"))
+    except Exception as error:
+        span.tracer.faults.add("number of a branch", error)
+        return around
 
 
 def _told(function: Any, *args: Any) -> tuple[str, str]:

@@ -209,6 +209,7 @@ class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     questions: int = 0  # how many of its graph's task a person had answered when the call ended
     left: str = ""  # "closed" or "cancelled", if the program did not wait for the end of it
     resumed: int = 0  # with how many answers of a person its graph's task was run again
+    branches: list[tuple[str, str]] = []  # in which of those that run side by side: span path and name of each
 
 
 class Lost(msgspec.Struct, array_like=True, frozen=True, gc=False):

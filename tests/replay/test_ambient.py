@@ -13,6 +13,7 @@ import textwrap
 import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import choice, gauss, getrandbits, sample, seed
 from random import random as number
@@ -353,6 +354,12 @@ def test_what_is_not_derived_is_named_with_who_used_it(tracer: Tracer) -> None:
     assert ambient.unseen == [
         "os.urandom", "secrets", "random.SystemRandom", "uuid.uuid1", *UNKNOWN,
     ]  # fmt: skip
+
+
+def test_what_an_executor_is_given_to_call_is_the_programs_own(tracer: Tracer) -> None:
+    with at("a") as ambient, clew.trace("step"), ThreadPoolExecutor(1) as pool:
+        assert len(pool.submit(os.urandom, 8).result()) == 8
+    assert "os.urandom" in ambient.unseen
 
 
 def test_a_draw_by_a_name_that_cannot_be_reached_is_named_and_repeats() -> None:

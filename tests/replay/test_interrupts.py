@@ -253,6 +253,37 @@ def test_how_far_an_interrupted_task_came_does_not_count(recorded: Recorded, rea
         assert again.certificate.holds
 
 
+def test_whether_a_question_was_answered_before_a_call_beside_it_does_not_count(recorded: Recorded) -> None:
+    """Of what runs side by side, either may be first; here it is said which."""
+    is_first = [True]
+
+    @tool
+    def count(x: int) -> str:
+        """Count."""
+        return f"call {live('tool')}"
+
+    def node(state: State) -> Any:
+        counted = count.invoke({"x": 1}) if is_first[0] else ""
+        interrupt("one?")
+        counted = counted or count.invoke({"x": 1})
+        interrupt("two?")
+        return {"said": [counted]}
+
+    def talk() -> str:
+        agent = graph(node)
+        for given in ({"said": []}, Command(resume="yes"), Command(resume="yes")):
+            state = agent.invoke(given, CONFIG)
+        return state["said"][-1]
+
+    with recorded():
+        with clew.run("talk") as run:
+            last = talk()
+        is_first[0] = False
+        with clew.replay(run) as again:
+            assert talk() == last
+        assert again.certificate.holds
+
+
 def test_branches_that_ask_side_by_side_are_answered_by_their_questions(recorded: Recorded) -> None:
     def fan(state: State) -> list[Send]:
         return [Send("branch", {"said": [], "topic": topic}) for topic in ("tea", "milk", "rum")]

@@ -396,6 +396,7 @@ def test_a_folder_that_cannot_be_written_is_a_named_error(tmp_path: Path) -> Non
 
 FORKING = """
 import os, sys, time
+from clew.store import bucket
 from clew.store.digest import Domain
 from clew.store.errors import RemoteUnavailable
 from clew.store.remote import Remote
@@ -405,7 +406,8 @@ if sys.argv[2] == "ours":
 elif sys.argv[2] == "the program's":
     import obstore
     obstore.put(obstore.store.MemoryStore(), "x", b"x")
-    time.sleep(0.2)  # a thread has its name a moment after it has started
+    while not bucket._runtime_runs():  # a thread has its name a moment after it has started
+        time.sleep(0.001)
 if os.fork() == 0:
     try:
         remote.blob(remote.put_blob(Domain.TEXT, b"x"))
@@ -428,7 +430,7 @@ def test_a_forked_child_is_told_instead_of_waiting_for_ever(tmp_path: Path, used
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=120,
     )
     assert said in done.stdout
 

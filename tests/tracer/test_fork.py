@@ -28,7 +28,7 @@ HEAD = """
         child = os.fork()
         if child:
             return child
-        signal.alarm(20)  # who hangs is ended
+        signal.alarm(100)  # who hangs is ended
         with clew.run("child"):
             work("child")
             tracer.faults.add("somewhere", "odd")

@@ -18,8 +18,10 @@ from opentelemetry import context as otel_context
 from clew.integrations.langchain import open_runs
 from clew.tracer import context
 from clew.tracer.init import Tracer
+from clew.tracer.span import OpenSpan
 
 _PLACE = "_set_config_context"
+entering: list[Callable[[OpenSpan, Any], None]] = []  # who else is told of a body that begins: its span and its config
 
 
 def enter(config: Any) -> None:
@@ -28,6 +30,8 @@ def enter(config: Any) -> None:
     span = open_runs.span_of(getattr(callbacks, "parent_run_id", None))
     if span is not None:
         otel_context.attach(context.entered(span))
+        for told in entering:
+            told(span, config)
 
 
 def carry(tracer: Tracer, module: ModuleType, framework: str) -> Callable[[], None]:

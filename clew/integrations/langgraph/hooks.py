@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 from clew.integrations.langchain import context
-from clew.tracer import init
+from clew.tracer import branch, init
 from clew.tracer.init import Tracer
 
 
 def install(tracer: Tracer) -> Callable[[], None]:
     """Put the hooks in place; returns what takes them off."""
+    branch.names_its_own("langgraph")
     undo = [context.carry(tracer, importlib.import_module("langgraph._internal._runnable"), "LangGraph")]
     pregel, loop = importlib.import_module("langgraph.pregel"), importlib.import_module("langgraph.pregel._loop")
     undo.append(_wrap(tracer, pregel.Pregel, "_resolve_checkpointer", _resolving))

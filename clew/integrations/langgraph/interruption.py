@@ -9,12 +9,15 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.errors import GraphInterrupt, ParentCommand
 from langgraph.types import Interrupt, interrupt
 
+from clew.integrations.langchain.context import entering
 from clew.integrations.langgraph import answer as _answer  # noqa: F401 - LangGraph's classes become answers
 from clew.replay.answer import pack
 from clew.replay.recording.failure import register_failure
 from clew.replay.recording.loose import loose
 from clew.replay.recording.question import register_questions
 from clew.store.errors import Unstorable
+from clew.tracer import context as tracing
+from clew.tracer.span import OpenSpan
 
 _SCRATCHPAD = "__pregel_scratchpad"
 
@@ -36,9 +39,18 @@ def _answered(error: BaseException | None) -> int:
     return min(_asked(pad), len(pad.resume))  # calls side by side may still wait for theirs
 
 
+def _begins(node: OpenSpan, config: Any) -> None:
+    """Note with how many answers a task begins: later it cannot be told whether the newest was taken already."""
+    pad = (config.get("configurable") or {}).get(_SCRATCHPAD)
+    if pad is not None and node.kind == "node":
+        node.facts.setdefault("resumed", len(pad.resume) + (pad.get_null_resume(False) is not None))
+
+
 def _resumed() -> int:
-    pad = _scratchpad()
-    return 0 if pad is None else len(pad.resume) + (pad.get_null_resume(False) is not None)
+    span = tracing.enclosing()
+    while span is not None and "resumed" not in span.facts:
+        span = span.parent
+    return 0 if span is None else int(span.facts["resumed"])
 
 
 def _repeat(count: int) -> None:
@@ -75,6 +87,7 @@ def _command_again(data: Any) -> Any:
     raise ParentCommand(data)
 
 
+entering.append(_begins)
 register_questions(_answered, _repeat, _resumed)
 register_failure(GraphInterrupt, _dump_interrupt, _interrupt_again)
 register_failure(ParentCommand, lambda error: error.args[0], _command_again)

@@ -24,7 +24,7 @@ from clew.integrations.langgraph.thread import INTERRUPT, RESUME, questions
 from clew.replay.answer import unpack
 from clew.replay.playback.replayer import Replayer
 from clew.replay.recording.loose import loose
-from clew.replay.recording.request import THREAD, number
+from clew.replay.recording.request import THREAD
 from clew.replay.stack import Stack
 from clew.store import answers
 from clew.store.record import Answer
@@ -43,7 +43,7 @@ def answer_as_recorded(loop: Any, stack: Stack, span: OpenSpan) -> None:
     if replayer is None:
         return
     path = replayer.relative(span.path)
-    entry = replayer.recording.noted(THREAD, path, number(replayer.top(span), span.path, THREAD, by="replayed"))
+    entry = replayer.recording.noted(THREAD, path, replayer.turn(span, span.path, THREAD, by="replayed"))
     given = loop.input.resume if isinstance(loop.input, Command) else None
     if entry is None or given is None:
         return

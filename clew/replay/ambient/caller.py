@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from types import FrameType
 
+from clew.tracer import branch
 from clew.tracer.imported import is_project_file
 
 PROJECT = ""
@@ -18,7 +19,7 @@ _LIBRARY = "python"
 _CLEW = "clew"
 _TELEMETRY = "opentelemetry"
 # These call what the program gave them: default factories, what a thread is to run.
-_PLUMBING = {_LIBRARY, "attr", "opentelemetry instrumentation", "pydantic", "time_machine"}
+_PLUMBING = {_LIBRARY, "attr", "clew branch", "opentelemetry instrumentation", "pydantic", "time_machine"}
 _CARRIERS = {*_PLUMBING, _CLEW, _TELEMETRY}
 # Names of temporary files, and the trace ids of a program's own OpenTelemetry: equal ones would collide.
 _TRUE = {"python tempfile", "opentelemetry sdk"}
@@ -75,7 +76,7 @@ def _whose(frame: FrameType) -> str:
 
 def _of_file(file: str) -> str:
     if file.startswith(_CLEW_FOLDER):
-        return _CLEW
+        return "clew branch" if file == os.path.abspath(branch.__file__) else _CLEW
     if is_project_file(Path(file)):
         return PROJECT
     installed = _INSTALLED.fullmatch(file)

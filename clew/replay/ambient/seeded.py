@@ -5,7 +5,7 @@ from __future__ import annotations
 from blake3 import blake3
 
 from clew.replay.ambient.activation import Ambient
-from clew.tracer import context
+from clew.tracer import branch, context
 
 _CONTEXT = "clew 2026 run seed v1"
 
@@ -16,7 +16,7 @@ def derived(seed: int, root_path: str) -> Ambient:
     def place() -> str:
         span = context.enclosing()
         path = "" if span is None else span.path
-        return "" if path == root_path else path.removeprefix(f"{root_path}/")
+        return ("" if path == root_path else path.removeprefix(f"{root_path}/")) + branch.place(path)
 
     return Ambient(seed_bytes(seed), place=place)
 

@@ -23,7 +23,7 @@ from clew.replay.playback.terms import Terms
 from clew.replay.playback.where import Where
 from clew.replay.recording import failure, question
 from clew.replay.recording.loose import loose
-from clew.replay.recording.recording import Place, Recording, Time
+from clew.replay.recording.recording import Place, Recording, Time, Turn
 from clew.replay.recording.request import Request, Requests, number, requests
 from clew.store import answers
 from clew.store.errors import ClewError, OverBudget, ReplayMiss
@@ -43,7 +43,7 @@ class Asked(NamedTuple):
     request: Request
     place: Place
     occurrence: int
-    turn: int  # of all that is asked of this kind at this place
+    turn: Turn  # of all that is asked of this kind at this place
     found: Answer | None
 
 
@@ -77,6 +77,7 @@ class Replayer(Where):
         self.spent = 0.0
         self.instead = Instead()  # of what patches say
         self.store = store
+        self._given: dict[int, tuple[str, ...]] = {}  # recorded answers -> the branch that was given it
         self._order = Order(recording) if terms.ordered else None
         self._number = next(_numbers)  # replays in each other count for themselves
 
@@ -210,16 +211,24 @@ class Replayer(Where):
         assert call.span is not None
         run, path = self.top(call.span), self.instead.path(call.instance, call.span.path)
         occurrence = number(run, path, request.digest, by=f"replay {self._number}")
-        resumed = question.resumed()
-        within = number(run, path, request.digest, by=f"resumed {resumed} {self._number}")
-        turn = number(run, path, f"{call.kind} {request.exchange.operation}".encode(), by=f"turn {self._number}")
+        kind = f"{call.kind} {request.exchange.operation}".encode()
+        turn = self.turn(call.span, path, kind, by=f"turn {self._number}")
         again = self._is_the_same_again(call, request)
-        found = self.recording.find(place, request.digest, Time(occurrence, resumed, within), again=again)
+        found = self._found(place, request, self.time(call.span, path, request.digest, by=f"{self._number}"), again)
         if found is not None and found.left and not streams and again:
             found = self.recording.complete(place, request.digest) or found
         if request.loose and self.instead.stands_in(call.instance):
             found = None  # what can be seen of it may not show how it was changed
         return Asked(request, place, occurrence, turn, found)
+
+    def _found(self, place: Place, request: Request, time: Time, again: bool) -> Answer | None:
+        with self._lock:
+            found = self.recording.find(
+                place, request.digest, time, again=again, given=lambda entry: self._given.get(id(entry))
+            )
+            if found is not None:
+                self._given.setdefault(id(found), time.branch)
+        return found
 
     def _is_the_same_again(self, call: Call, request: Request) -> bool:
         """Whether the same request has the same answer wherever and however often it is made."""

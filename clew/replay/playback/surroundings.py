@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
@@ -16,11 +17,11 @@ from clew.replay.answer import unpack
 from clew.replay.network import Guard
 from clew.replay.playback.certificate import Certificate
 from clew.replay.playback.replayer import Replayer
-from clew.replay.recording.recording import below
-from clew.replay.recording.request import CONSOLE
+from clew.replay.recording.recording import Turn, below
+from clew.replay.recording.request import CLOCK, CONSOLE
 from clew.store import answers
 from clew.store.errors import ClewError, ReplayMiss
-from clew.tracer import context
+from clew.tracer import branch, context
 
 
 class Surroundings:
@@ -31,6 +32,7 @@ class Surroundings:
         self, replayer: Replayer, reader: Reader, *, travel: bool = False, hosts: tuple[str, ...] = ()
     ) -> None:
         self._replayer = replayer
+        self._told: dict[tuple[bytes, str, tuple[str, ...]], Iterator[int]] = {}  # what, where -> how often so far
         moments = Moments(replayer, reader) if travel else None
         self._ambient = Ambient(
             seed_bytes(replayer.recording.run_id if replayer.recording.seed is None else replayer.recording.seed),
@@ -72,13 +74,20 @@ class Surroundings:
 
     def _place(self) -> str:
         span = context.enclosing()
-        return "" if span is None else self._replayer.relative(span.path)
+        return "" if span is None else self._replayer.relative(span.path) + branch.place(span.path)
 
     def _clock(self, path: str, number: int) -> int | None:
-        return self._replayer.recording.clock(self._replayer.relative(path), number)
+        return self._replayer.recording.clock(self._replayer.relative(path), self._turn(path, number, CLOCK))
+
+    def _turn(self, path: str, number: int, what: bytes) -> Turn:
+        span = context.enclosing()
+        names = () if span is None else self._replayer.branch(span)
+        return Turn(names, next(self._told.setdefault((what, path, names), itertools.count())), number)
 
     def _line(self, path: str, number: int) -> Line | None:
-        entry = self._replayer.recording.noted(CONSOLE, self._replayer.relative(path), number)
+        entry = self._replayer.recording.noted(
+            CONSOLE, self._replayer.relative(path), self._turn(path, number, CONSOLE)
+        )
         if entry is None or entry.missing:
             return None
         if entry.redacted:

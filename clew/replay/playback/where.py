@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from clew.replay.recording.recording import HERE, Lane, Place, Recording, below
-from clew.tracer import context
+from clew.replay.recording import question
+from clew.replay.recording.recording import HERE, Lane, Place, Recording, Time, Turn, below
+from clew.replay.recording.request import number
+from clew.tracer import branch, context
 from clew.tracer.init import Tracer
 from clew.tracer.span import OpenRun, OpenSpan
 
@@ -48,6 +50,22 @@ class Where:
     def top(self, span: OpenSpan) -> OpenRun:
         """The run in which it is counted how often the same is asked: the outermost one of what is replayed."""
         return outermost(span.run, self.root, self.tracer.process_run)
+
+    def time(self, span: OpenSpan, path: str, request: bytes, *, by: str) -> Time:
+        """For the how-manieth time this is asked at `path`, in its branch, as one who counts knows it."""
+        names, count, _ = self.turn(span, path, request, by=f"time {by}")
+        resumed = question.resumed()
+        within = number(self.top(span), path, request, by=f"resumed {resumed} {names} {by}")
+        return Time(names, count, resumed, within)
+
+    def branch(self, span: OpenSpan) -> tuple[str, ...]:
+        """The branch in which this span's thread runs, as the recording names it."""
+        return self.recording.branch(branch.here(span.path), self.root_path)
+
+    def turn(self, span: OpenSpan, path: str, what: bytes, *, by: str) -> Turn:
+        """The how-manieth this is at `path`, in its branch and in all, as one who counts knows it."""
+        run, names = self.top(span), self.branch(span)
+        return Turn(names, number(run, path, what, by=f"{by} {names}"), number(run, path, what, by=by))
 
     def relative(self, path: str) -> str:
         """A span path as the recording has it."""

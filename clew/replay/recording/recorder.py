@@ -20,7 +20,7 @@ from clew.replay.stack import stack_of
 from clew.store.digest import Domain, raw_digest
 from clew.store.errors import Unstorable
 from clew.store.record import Answer
-from clew.tracer import context
+from clew.tracer import branch, context
 from clew.tracer.boundary import Call
 from clew.tracer.capture import Batch
 from clew.tracer.init import Tracer
@@ -36,6 +36,7 @@ class Asked(NamedTuple):
     request: Request
     occurrence: int
     resumed: int
+    branches: branch.Branches
 
 
 class Recorder:
@@ -147,6 +148,7 @@ class Recorder:
                 blob=blob,
                 missing=missing,
                 redacted=changed,
+                branches=list(branch.here(path)),
             )
             batch.record(entry)
             batch.commit()
@@ -158,8 +160,8 @@ class Recorder:
         if found is None or call.span is None:
             return []
         run, path = call.span.run, call.span.path
-        resumed = question.resumed()
-        return [Asked(one, number(run, path, one.digest), resumed) for one in found.all]
+        resumed, branches = question.resumed(), branch.here(path)
+        return [Asked(one, number(run, path, one.digest), resumed, branches) for one in found.all]
 
     def _answered(
         self, call: Call, asked: list[Asked], started_ns: int, response: Any, chunks: Chunks | None = None
@@ -252,6 +254,7 @@ class Recorder:
             questions=question.answered(raised),
             left=left,
             resumed=asked.resumed,
+            branches=list(asked.branches),
         )
         batch.record(entry)
         batch.commit()

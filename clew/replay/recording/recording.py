@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -23,6 +23,7 @@ from clew.replay.recording.request import CLOCK, NO_CALL
 from clew.store import answers, catalog, record
 from clew.store.errors import NotFound, NotRecorded
 from clew.store.record import Answer, RecordType, SpanStart
+from clew.tracer.branch import Branch, is_below
 from clew.tracer.run import SEED
 
 Lane = tuple[str, int]  # a run of a process by its name, and the how-manieth of that name; ("", 0) outside any
@@ -37,12 +38,21 @@ class Place(NamedTuple):
 
 
 class Time(NamedTuple):
-    """For the how-manieth time something is asked at a place: of all times; and in a task that was run again with so many
-    answers of a person, of those in such."""
+    """For the how-manieth time something is asked at a place: of the times in this branch; and in a task that was run again
+    with so many answers of a person, of those in such."""
 
-    occurrence: int
+    branch: tuple[str, ...]
+    number: int
     resumed: int
     within: int
+
+
+class Turn(NamedTuple):
+    """The how-manieth of its kind something is at a place: in this branch, and in all."""
+
+    branch: tuple[str, ...]
+    number: int
+    of_all: int
 
 
 @dataclasses.dataclass
@@ -63,47 +73,62 @@ class Recording:
     begun_ns: int = 0  # of what is replayed; of a replay, of what it replayed
 
     def __post_init__(self) -> None:
-        self._exact: dict[tuple[Place, bytes, int], Answer] = {}
-        self._resumed: defaultdict[tuple[Place, bytes, int], list[Answer]] = defaultdict(list)
+        self._branch: defaultdict[tuple[Place, bytes, tuple[str, ...]], list[Answer]] = defaultdict(list)
+        self._resumed: defaultdict[tuple[Place, bytes, tuple[str, ...], int], list[Answer]] = defaultdict(list)
         self._asked: defaultdict[bytes, list[tuple[Place, Answer]]] = defaultdict(list)
-        self._near: defaultdict[tuple[Place, str, str], list[Answer]] = defaultdict(list)
-        self._noted: defaultdict[tuple[bytes, str], list[Answer]] = defaultdict(list)
-        same: defaultdict[tuple[Place, bytes], list[Answer]] = defaultdict(list)
+        self._turns: defaultdict[tuple[Any, tuple[str, ...] | None], list[Answer]] = defaultdict(list)
+        self._same: defaultdict[tuple[Place, bytes], list[Answer]] = defaultdict(list)
         starts: dict[bytes, int] = {}  # of runs: when each first asked something, as far as the log tells
         for place, entry in self.entries:
             starts[entry.run_id] = min(entry.started_ns, starts.get(entry.run_id, entry.started_ns))
-            if entry.request in NO_CALL:
-                self._noted[entry.request, place.path].append(entry)
+            called = entry.request not in NO_CALL
+            kind: Any = (place, entry.kind, entry.operation) if called else (entry.request, place.path)
+            for branch in (self._branch_of(entry), None):  # None stands for all
+                self._turns[kind, branch].append(entry)
+            if not called:
                 continue
             self._asked[entry.request].append((place, entry))
-            self._near[place, entry.kind, entry.operation].append(entry)
-            same[place, entry.request].append(entry)
-        for (place, request), found in same.items():
+            self._same[place, entry.request].append(entry)
+        for (place, request), found in self._same.items():
             # A run of its own for each turn of a graph counts from 0: in what is around them, one comes after the other.
             found.sort(key=lambda entry: (starts[entry.run_id], entry.occurrence))
-            for at, entry in enumerate(found):
-                self._exact[place, request, at] = entry
-                self._resumed[place, request, entry.resumed].append(entry)
+            for entry in found:
+                branch = self._branch_of(entry)
+                self._branch[place, request, branch].append(entry)
+                self._resumed[place, request, branch, entry.resumed].append(entry)
 
     @property
     def calls(self) -> list[Answer]:
         """What was asked, without readings of the clock and the like, in the order in which it was answered."""
         return [entry for _, entry in self.entries if entry.request not in NO_CALL]
 
-    def find(self, place: Place, request: bytes, time: Time, *, again: bool) -> Answer | None:
+    def branch(self, branches: Iterable[Branch], root: str) -> tuple[str, ...]:
+        """The names of branches that were started in the run with this root; of all of them for ""."""
+        return tuple(one.name for one in branches if not root or is_below(one.path, root))
+
+    def _branch_of(self, entry: Answer) -> tuple[str, ...]:
+        return self.branch([Branch(*one) for one in entry.branches], "" if self.whole else self.root_path)
+
+    def find(
+        self, place: Place, request: bytes, time: Time, *, again: bool, given: Callable[[Answer], Any] = lambda _: None
+    ) -> Answer | None:
         """What was answered to this request here, for this time. `again`: asked elsewhere or more often, it has the same
-        answer.
+        answer. `given` tells to which branch an answer was given, None of one that was not.
 
         How far an interrupted task came, and so how often it asked, is chance where it does several things at once. So its
         runs are told apart by the answers they were given, and one that comes further is given what was answered last.
+        Which of several branches asks first is chance, too: each has its own answers. One that was not recorded gets
+        what no other was given.
         """
-        resumed = self._resumed.get((place, request, time.resumed), [])
-        if time.within < len(resumed):
-            return resumed[time.within]
-        found = self._exact.get((place, request, time.occurrence))
+        own = self._branch.get((place, request, time.branch), [])
+        resumed = self._resumed.get((place, request, time.branch, time.resumed), [])
+        found = next(iter(resumed[time.within :] or own[time.number :]), None)
+        same = self._same.get((place, request), [])
+        if len(own) < len(same) and (found is None or given(found) not in (None, time.branch)):
+            found = next((one for one in same if given(one) is None), None)
         if found is None and again:
             found = self.complete(place, request)
-        return self._last(place, request) if found is None and time.resumed else found
+        return (own or same)[-1] if found is None and time.resumed and same else found
 
     def complete(self, place: Place, request: bytes) -> Answer | None:
         """An answer to this request, here or elsewhere, that the program waited for."""
@@ -111,12 +136,13 @@ class Recording:
         here = [entry for where, entry in found if where == place]
         return here[-1] if here else found[0][1] if found else None
 
-    def _last(self, place: Place, request: bytes) -> Answer | None:
-        return next((entry for where, entry in reversed(self._asked.get(request, ())) if where == place), None)
+    def near(self, place: Place, kind: str, operation: str, turn: Turn) -> Answer | None:
+        """What was answered at this place when something of this kind was asked there at its turn."""
+        return self._at((place, kind, operation), turn)
 
-    def near(self, place: Place, kind: str, operation: str, number: int) -> Answer | None:
-        """What was answered at this place the so-and-so-many-th time that anything of this kind was asked there."""
-        found = self._near.get((place, kind, operation), [])
+    def _at(self, kind: Any, turn: Turn) -> Answer | None:
+        own = self._turns.get((kind, turn.branch))
+        found, number = (own, turn.number) if own else (self._turns.get((kind, None), []), turn.of_all)
         return found[number] if number < len(found) else None
 
     def lanes(self, name: str) -> list[Lane]:
@@ -128,22 +154,21 @@ class Recording:
 
     def begins(self, place: Place, request: bytes) -> bool:
         """Whether this was asked at this place."""
-        return (place, request, 0) in self._exact
+        return (place, request) in self._same
 
     def elsewhere(self, request: bytes) -> Place | None:
         """Where else this was asked."""
         found = self._asked.get(request)
         return found[0][0] if found else None
 
-    def clock(self, path: str, number: int) -> int | None:
-        """What the clock said at this path when it was read for the so-and-so-many-th time, in nanoseconds."""
-        entry = self.noted(CLOCK, path, number)
+    def clock(self, path: str, turn: Turn) -> int | None:
+        """What the clock said at this path at this turn, in nanoseconds."""
+        entry = self.noted(CLOCK, path, turn)
         return None if entry is None else unpack(entry.answer)
 
-    def noted(self, what: bytes, path: str, number: int) -> Answer | None:
-        """What was recorded at this path, the so-and-so-many-th of this, that is no call."""
-        found = self._noted.get((what, path), [])
-        return found[number] if number < len(found) else None
+    def noted(self, what: bytes, path: str, turn: Turn) -> Answer | None:
+        """What was recorded at this path, at its turn of this, that is no call."""
+        return self._at((what, path), turn)
 
     def all_noted(self, what: bytes) -> list[Answer]:
         """All that was recorded of this, in the order in which it was."""

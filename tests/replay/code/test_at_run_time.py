@@ -194,3 +194,40 @@ def test_what_it_only_reads_is_one(project: Project) -> None:
 
 def test_where_the_code_keeps_something_counts_by_its_source(project: Project) -> None:
     assert code_of(project(STATE).f).digest != code_of(project(STATE.replace("SEEN = []", "SEEN = [0]")).f).digest
+
+
+READ_BESIDE = {  # an item is set, of something else
+    "an item of a local": "def f(x):\n made = {}\n made[x] = TABLE[x]\n return made",
+    "in a loop": "def f(x):\n made = {}\n for one in TABLE:\n  made[one] = TABLE[one]\n return made",
+    "an item of one of two": "def f(x):\n made = TABLE if x else {}\n made[x] = 1",
+    "an item of an argument": "def f(x, made):\n if x: made = TABLE\n made[x] = 1",
+    "beside another's": "def f(x):\n COUNTS[x] = TABLE[x]",
+}
+
+
+@pytest.mark.parametrize("case", READ_BESIDE)
+def test_what_is_read_where_an_item_of_something_else_is_set_is_a_constant(case: str, project: Project) -> None:
+    """It was taken for state, and a function was served that had read another table."""
+    module = project("COUNTS = {}\nTABLE = {1: 1}\n" + READ_BESIDE[case])
+    before = code_of(module.f)
+    module.TABLE[1] = 2
+    assert code_of(module.f).digest != before.digest
+
+
+SET_ITEMS = {
+    "an item": "def f(x): STATE[x] = 1",
+    "an item that is counted up": "def f(x): STATE[x] += len(TABLE)",
+    "an item that is deleted": "def f(x): del STATE[x]",
+    "an item of what it holds": "def f(x): STATE[x][1] = 2",
+    "under a local name": "def f(x):\n kept = STATE\n if x not in kept:\n  kept[x] = TABLE[x]\n return kept[x]",
+    "where nothing is known": "def f(x):\n try: return STATE[x]\n except KeyError: STATE[x] = TABLE.get(x)",
+    "in a function inside": "def f(x):\n def put(): STATE[x] = 1\n put()",
+}
+
+
+@pytest.mark.parametrize("case", SET_ITEMS)
+def test_a_container_that_items_are_set_in_is_no_constant(case: str, project: Project) -> None:
+    module = project("STATE = {}\nTABLE = {1: 1}\n" + SET_ITEMS[case])
+    before = code_of(module.f)
+    module.STATE[1] = 2
+    assert code_of(module.f).digest == before.digest

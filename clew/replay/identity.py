@@ -37,6 +37,7 @@ _MADE = re.compile(
 _DEPTH = 60  # a schema that refers to others is that deep once they are put in
 _CONTAINERS = frozenset((list, dict, set, frozenset))
 _NONE: frozenset[str] = frozenset()
+_OF_SEVERAL = "mMV"  # kinds of numpy's scalars that are in units, or have fields
 _POINTER = 8
 _HEAP_TYPE = 1 << 9  # of CPython's flags: made by a class statement, or by C code that takes the trouble
 
@@ -184,6 +185,7 @@ def _array(value: Any, place: str) -> Any:
         if value.dtype.hasobject:
             raise Unkeyable(f"{place} is an array of objects")
         return ("array", value)
-    if hasattr(value, "tobytes") and hasattr(value, "dtype") and not value.shape:
-        return ("numpy", type(value).__name__, value.tobytes())
+    if hasattr(value, "tobytes") and hasattr(value, "dtype") and not value.shape and not value.dtype.hasobject:
+        of = [str(value.dtype)] if value.dtype.kind in _OF_SEVERAL else []
+        return ("numpy", type(value).__name__, *of, value.tobytes())
     raise Unkeyable(f"{place} is a {qualified_name(type(value))}, which has no canonical form")

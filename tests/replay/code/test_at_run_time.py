@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
+import string
 import sys
 import textwrap
+import unittest.mock
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,6 +163,61 @@ def test_an_array_that_is_changed_in_place_is_seen(project: Project) -> None:
     before = digest(app)
     app.K[0] = 7
     assert digest(app) != before
+
+
+class Put:
+    def method(self, text: str) -> str:
+        return "put"
+
+
+def put(text: str) -> str:
+    return "put"
+
+
+PUT: dict[str, Any] = {
+    "a bound method": Put().method,
+    "a method": Put.method,
+    "a partial": functools.partial(put, "text"),
+    "a partial of a library's": functools.partial(textwrap.fill, width=4),
+    "a remembered function": functools.lru_cache(put),
+    "another function of a library": textwrap.fill,
+    "a function of another library": string.capwords,
+    "a C function": ascii,
+    "a class": Put,
+}
+
+
+@pytest.mark.parametrize("case", PUT)
+def test_what_is_put_into_an_installed_module_is_seen(
+    case: str, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = project("import textwrap\ndef f(x): return textwrap.dedent(x)")
+    before = digest(app)
+    with monkeypatch.context() as patch:
+        patch.setattr(textwrap, "dedent", PUT[case])
+        after = digest(app)
+    assert after != before
+
+
+def test_a_mock_in_an_installed_module_counts_as_an_object_that_is_not_seen(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = project("import textwrap\ndef f(x): return textwrap.dedent(x)")
+    with monkeypatch.context() as patch:
+        patch.setattr(textwrap, "dedent", unittest.mock.Mock(return_value="put"))
+        parts = code(app).parts
+    assert "opaque" in {part.kind for part in parts}
+
+
+def test_a_remembered_function_that_is_put_into_an_installed_class_is_seen(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = project("import string\ndef f(x): return string.Template(x).substitute()")
+    before = digest(app)
+    with monkeypatch.context() as patch:
+        patch.setattr(string.Template, "substitute", functools.lru_cache(put))
+        after = digest(app)
+    assert after != before
 
 
 STATE = """

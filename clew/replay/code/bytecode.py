@@ -48,8 +48,9 @@ class Import(NamedTuple):
 
 
 class Bytecode(NamedTuple):
-    """A code object with those nested in it. `words` are the attributes it reads and its texts; `changed` the paths of
-    what it changes, if that is a container: what it holds then is state, such as a counter or a memo, and no constant."""
+    """A code object with those nested in it. `words` are its arguments, the attributes it reads and its texts; `changed`
+    the paths of what it changes, if that is a container: what it holds then is state, such as a counter or a memo, and no
+    constant."""
 
     digest: Digest
     references: frozenset[Reference]
@@ -96,12 +97,13 @@ def _read(code: CodeType) -> Bytecode:
     nested = [bytecode_of(one) for one in code.co_consts if isinstance(one, CodeType)]
     names = [code.co_names, code.co_varnames, code.co_cellvars, code.co_freevars]
     counts = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & ~_HAS_DOCSTRING]
+    arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     handlers = [[place[start], place[end], place[to], depth] for start, end, to, depth in _handlers(code)]
     return Bytecode(
         value_digest([code.co_qualname, form, names, counts, handlers]),
         frozenset(_references(steps)).union(*(one.references for one in nested)),
         frozenset(_imports(steps)).union(*(one.imports for one in nested)),
-        frozenset(_words(steps)).union(*(one.words for one in nested)),
+        frozenset((*_words(steps), *arguments)).union(*(one.words for one in nested)),
         frozenset((*_changed(steps), *changed_items(code, everything))).union(*(one.changed for one in nested)),
     )
 

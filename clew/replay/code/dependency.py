@@ -161,6 +161,7 @@ class Dependencies:
             owner = str(function.__globals__.get("__name__"))
             self._installed(owner, place)
             if is_of_its_module(function):
+                self.witness.words.add(function.__name__)  # whatever it is called by where it stands
                 return ["installed", owner, function.__qualname__]
         name = self._name(function, name_of(function))
         self.witness.add_function(function)
@@ -174,6 +175,7 @@ class Dependencies:
         ]
         if not installed:
             bytecode = bytecode_of(function.__code__)
+            self.witness.words |= bytecode.words
             own_docstring = function.__doc__ is None or function.__doc__ in function.__code__.co_consts[:1]
             content += [bytes(bytecode.digest), self._references(function, bytecode, here)]
             content += [None if own_docstring else self.value(function.__doc__, here)]

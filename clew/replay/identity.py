@@ -53,9 +53,11 @@ def identity(value: Any, *, without: Collection[str] = (), witness: Witness | No
         raise Unkeyable(str(error)) from error
 
 
-def code_digest(function: Any, *, version: str | None = None) -> bytes:
+def code_digest(function: Any, *, version: str | None = None, witness: Witness | None = None) -> bytes:
     """The digest of a callable's code. Raises Unkeyable where something it holds does not show its state."""
-    return bytes(_seen(code_of(function, version=version)).digest)
+    if version is not None:
+        return bytes(code_of(function, version=version).digest)
+    return _code(function, witness or Witness())
 
 
 def is_hidden(value: Any) -> bool:

@@ -13,10 +13,11 @@ from typing import Any
 
 from clew.integrations.langchain.attachment import is_service
 from clew.integrations.langchain.hook import FIXED, Hooks, package_of
-from clew.integrations.langchain.settings import called_by, settings
+from clew.integrations.langchain.settings import called_by
 from clew.integrations.langchain.transport import named
 from clew.replay.code.witness import Witness
 from clew.replay.identity import identity
+from clew.replay.provider import PACKAGES, settings
 from clew.store.plain import is_plain
 
 _INNER = ("_client", "client", "_api_client", "_client_wrapper", "_http_options", "meta", "_raw_client")
@@ -46,10 +47,15 @@ _WHOSE = _HTTP | {"openai", "anthropic", "httpx_aiohttp"}  # where they are of o
 
 
 def destinations(
-    owner: object, fields: dict[str, Any], names: Collection[str], witness: Witness | None = None
+    owner: object,
+    fields: dict[str, Any],
+    names: Collection[str],
+    witness: Witness | None = None,
+    packages: Collection[str] = (),
 ) -> dict[str, Any]:
     """Where the clients among an object's fields lead, by name. Raises Unkeyable for one whose requests are answered by
     something that has no canonical form. While `witness` holds, that is where they lead; it has the fields seen already.
+    `packages` are those that the owner's code is known to call.
 
     A client that is made when it is first needed must say the same before and after: of it counts only what no field
     of its owner says.
@@ -62,7 +68,8 @@ def destinations(
             lazy = isinstance(inspect.getattr_static(type(owner), name, None), functools.cached_property)
             if told := _leads(fields[name], (), _said(fields, witness) if lazy else frozenset(), witness):
                 found[name] = told
-    for package in called_by(owner, [fields[name] for name in names]):
+    called = called_by(owner, [fields[name] for name in names])
+    for package in sorted({*called, *(one for one in packages if one in PACKAGES)}):
         leads = lambda client, said: _leads(client, (), said, witness)  # noqa: E731
         if set_to := settings(package, _said(fields, witness), leads, witness):
             found[f"settings of {package}"] = set_to

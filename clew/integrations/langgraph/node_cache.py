@@ -31,6 +31,7 @@ from clew.replay.answer import pack, texts, unpack
 from clew.replay.cache import CachePolicy
 from clew.replay.code.witness import Witness
 from clew.replay.key import Key, key_of
+from clew.replay.provider import settings_of
 from clew.replay.settings import here
 from clew.replay.stack import stack_of
 from clew.replay.value_exchange import ValueExchange
@@ -186,6 +187,8 @@ class NodeCache(BaseCache[Any]):
                 "run": node_code.run_told(task.proc, task.config, version, seen.words),
                 "routed by": input_told({name: _value(loop, name) for name in elsewhere}),
             }
+            if set_to := settings_of(seen):
+                parts["settings"] = set_to
             key = key_of(tracer.gate, "node", NodeExchange(parts), parts, ("", 0))
         except Unkeyable as error:
             notes[place] = {"clew.cache.bypass": str(error)[:500]}

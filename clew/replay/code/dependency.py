@@ -229,6 +229,7 @@ class Dependencies:
             owner = "builtins"
         while isinstance(value, ModuleType) and rest and rest[0] in contents(value):
             owner, path = module_name(value), [rest.pop(0)]
+            self.witness.packages.add(owner.partition(".")[0])
             installed = versions(owner) is not None
             if installed:
                 self._installed(owner, place)
@@ -370,6 +371,7 @@ class Dependencies:
             self._module(module, place)
 
     def _import(self, name: str, names: tuple[str, ...], words: Iterable[str], place: Place) -> None:
+        self.witness.packages.add(name.partition(".")[0])
         for one in with_parents(name, names):
             module = sys.modules.get(one)
             self.witness.add_names(sys.modules, (one,))
@@ -409,6 +411,7 @@ class Dependencies:
         return found
 
     def _installed(self, module: str, place: Place) -> None:
+        self.witness.packages.add(module.partition(".")[0])
         found = versions(module)
         if found is None:
             raise Unkeyable(f"{place.name} is installed, but module {module} belongs to no distribution")

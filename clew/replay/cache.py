@@ -28,7 +28,7 @@ from clew.store.errors import ClewError, Unkeyable, Unstorable
 from clew.store.eviction import Bound
 from clew.store.log import framed
 from clew.store.record import Action
-from clew.store.sharing import Sharing
+from clew.store.sharing import Sharing, is_older
 from clew.tracer.boundary import MISSING, Call
 from clew.tracer.capture import Batch
 from clew.tracer.credential import names_a_secret
@@ -242,7 +242,7 @@ class CachePolicy:
         try:
             now, actions = time.time_ns(), self.actions
             entry = actions.look(asked.key.digest, now, near=near)
-            if entry is None or now - entry.when_ns > (asked.expires_after_ns or now):
+            if entry is None or is_older(entry, asked.expires_after_ns, now):
                 return None  # what was said when it was kept counts, and what is said now
             data = actions.answer(entry)
             told = unpack(data)

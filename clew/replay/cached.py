@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar, overload
 
 from clew.replay.code.module import name_in
+from clew.replay.code.witness import Witness
 from clew.replay.effect import Effect, declared
 from clew.replay.identity import code_digest, identity
+from clew.replay.provider import settings_of
 from clew.replay.value_exchange import ValueExchange
 from clew.tracer import boundary, init
 from clew.tracer.boundary import Call
@@ -29,8 +31,10 @@ class FunctionExchange(ValueExchange):
         self.effect = effect
 
     def parts(self) -> dict[str, Any]:
-        code = code_digest(self._function, version=self._version)
-        return {"tool": [name_in(self._function), code], "arguments": identity(self._arguments)}
+        witness = Witness()
+        code = code_digest(self._function, version=self._version, witness=witness)
+        told = {"tool": [name_in(self._function), code], "arguments": identity(self._arguments, witness=witness)}
+        return {**told, "settings": set_to} if (set_to := settings_of(witness)) else told
 
     def seen(self) -> dict[str, Any]:
         return {"tool": [name_in(self._function), self._version], "arguments": self._arguments}

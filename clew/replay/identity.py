@@ -37,6 +37,7 @@ _MADE = re.compile(
 _DEPTH = 60  # a schema that refers to others is that deep once they are put in
 _CONTAINERS = frozenset((list, dict, set, frozenset))
 _NONE: frozenset[str] = frozenset()
+_OF_SEVERAL = "mMV"  # kinds of numpy's scalars that are in units, or have fields
 _POINTER = 8
 _HEAP_TYPE = 1 << 9  # of CPython's flags: made by a class statement, or by C code that takes the trouble
 
@@ -52,9 +53,11 @@ def identity(value: Any, *, without: Collection[str] = (), witness: Witness | No
         raise Unkeyable(str(error)) from error
 
 
-def code_digest(function: Any, *, version: str | None = None) -> bytes:
+def code_digest(function: Any, *, version: str | None = None, witness: Witness | None = None) -> bytes:
     """The digest of a callable's code. Raises Unkeyable where something it holds does not show its state."""
-    return bytes(_seen(code_of(function, version=version)).digest)
+    if version is not None:
+        return bytes(code_of(function, version=version).digest)
+    return _code(function, witness or Witness())
 
 
 def is_hidden(value: Any) -> bool:
@@ -184,6 +187,7 @@ def _array(value: Any, place: str) -> Any:
         if value.dtype.hasobject:
             raise Unkeyable(f"{place} is an array of objects")
         return ("array", value)
-    if hasattr(value, "tobytes") and hasattr(value, "dtype") and not value.shape:
-        return ("numpy", type(value).__name__, value.tobytes())
+    if hasattr(value, "tobytes") and hasattr(value, "dtype") and not value.shape and not value.dtype.hasobject:
+        of = [str(value.dtype)] if value.dtype.kind in _OF_SEVERAL else []
+        return ("numpy", type(value).__name__, *of, value.tobytes())
     raise Unkeyable(f"{place} is a {qualified_name(type(value))}, which has no canonical form")

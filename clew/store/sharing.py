@@ -253,14 +253,17 @@ class _Attempt:
         return False
 
 
+_ALIKE_NS = 10**9  # by how much the clocks of two machines may differ
+
+
 def lasts(entry: Action, now_ns: int) -> bool:
-    """Whether an action may be served now."""
-    return entry.expires_ns is None or entry.expires_ns > now_ns
+    """Whether an action may be served now. Of one from the future, as where a clock was set back, nobody knows its age."""
+    return entry.expires_ns is None or entry.when_ns - _ALIKE_NS <= now_ns < entry.expires_ns
 
 
 def is_older(entry: Action, age_ns: int | None, now_ns: int) -> bool:
     """Whether an action is older than its reader wants, whatever its writer said; None wants any."""
-    return age_ns is not None and entry.when_ns + age_ns <= now_ns
+    return age_ns is not None and not entry.when_ns - _ALIKE_NS <= now_ns < entry.when_ns + age_ns
 
 
 def _has_expired(data: bytes) -> bool:

@@ -48,6 +48,25 @@ def test_what_was_read_is_good_for_its_time(caching: Caching, monkeypatch: pytes
         assert weather.invoke({"x": 1}) == "2 for 1"
 
 
+def test_what_was_read_before_the_clock_was_set_back_is_of_no_known_age(
+    caching: Caching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was good until the clock came to that time again, however long that took."""
+    from clew.replay import cache
+
+    now = [1_800_000_000_000_000_000]
+    monkeypatch.setattr(cache.time, "time_ns", lambda: now[0])
+    with caching():
+        weather, search = counting("weather", "read", ttl="10m"), counting("search", "pure")
+        assert [weather.invoke({"x": 1}), search.invoke({"x": 1})] == ["1 for 1", "1 for 1"]
+        now[0] -= 86400 * 10**9
+        assert [weather.invoke({"x": 1}), search.invoke({"x": 1})] == ["2 for 1", "1 for 1"]
+        assert weather.invoke({"x": 1}) == "2 for 1"
+        with clew.caching(ttl="10d"):
+            now[0] -= 86400 * 10**9
+            assert search.invoke({"x": 1}) == "2 for 1"
+
+
 def test_a_write_is_done_once_for_each_idempotency_key(caching: Caching) -> None:
     with caching():
         pay = counting("pay", "write", idempotency_key=lambda arguments: arguments["x"] % 2)

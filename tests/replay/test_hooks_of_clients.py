@@ -13,6 +13,8 @@ from unittest.mock import MagicMock
 
 import httpx
 import pytest
+import requests
+import requests.adapters
 
 from clew.integrations.langchain import model_exchange
 from clew.integrations.langchain.embedding_exchange import EmbeddingExchange, EmbeddingModel
@@ -177,3 +179,66 @@ def test_clients_of_embedding_models(tracer: Tracer) -> None:
     exchange = lambda: EmbeddingExchange("embed_query", EmbeddingModel(model, {}, "bag"), "hello")  # noqa: E731
     change = lambda: setattr(model.client.chat, "create", helped)  # type: ignore[attr-defined]  # noqa: E731
     assert changes(lambda: asked(tracer, exchange(), "embedding"), change)
+
+
+class Sending(requests.adapters.HTTPAdapter):
+    """Adapters like it are made for timeouts."""
+
+    def __init__(self, region: str) -> None:
+        super().__init__()
+        self.region = region
+
+    def send(self, request: Any, *more: Any, **options: Any) -> Any:
+        request.headers["x-region"] = self.region
+        return super().send(request, *more, **options)
+
+
+def session(**held: Any) -> requests.Session:
+    made = requests.Session()
+    for name, value in held.items():
+        setattr(made, name, value)
+    return made
+
+
+def mounted(adapter: Any, **held: Any) -> requests.Session:
+    made = requests.Session()
+    vars(adapter).update(held)
+    made.mount("https://", adapter)
+    return made
+
+
+IN_SESSIONS: dict[str, Callable[[str], requests.Session]] = {
+    "a header": lambda region: session(headers={"x-region": region}),
+    "a parameter": lambda region: session(params={"region": region}),
+    "an adapter": lambda region: mounted(Sending(region)),
+    "a method of an adapter": lambda region: mounted(
+        requests.adapters.HTTPAdapter(), send=one if region == "eu" else two
+    ),
+}
+
+
+@pytest.mark.parametrize("make", IN_SESSIONS.values(), ids=IN_SESSIONS.keys())
+def test_what_is_put_into_a_session_of_requests(tracer: Tracer, make: Callable[[str], requests.Session]) -> None:
+    models = [Reached(client=make(region)) for region in ("eu", "us", "eu")]
+    eu, us, again = (of_model(tracer, model) for model in models)
+    assert eu == again != us
+    assert of_model(tracer, Reached(client=requests.Session())) not in (eu, us)
+
+
+SET_IN_SESSIONS: dict[str, Callable[[requests.Session], object]] = {
+    "a header": lambda held: held.headers.update({"x-region": "us"}),
+    "a parameter": lambda held: held.params.update({"region": "us"}),  # type: ignore[union-attr]
+    "an adapter": lambda held: held.mount("https://one.example", Sending("us")),
+    "what an adapter reads": lambda held: setattr(held.adapters["https://"], "region", "us"),
+}
+
+
+@pytest.mark.parametrize("change", SET_IN_SESSIONS.values(), ids=SET_IN_SESSIONS.keys())
+def test_a_session_of_requests_is_remembered_until_something_is_set(
+    tracer: Tracer, way: None, change: Callable[[requests.Session], object]
+) -> None:
+    model = Reached(client=mounted(Sending("eu")))
+    for _ in range(2):
+        of_model(tracer, model)
+    assert model_exchange._models.of(model, pytest.fail).reached is not None
+    assert changes(lambda: of_model(tracer, model), lambda: change(model.client))

@@ -235,6 +235,17 @@ def test_an_answer_that_is_too_old_is_not_used(caching: Caching, monkeypatch: py
         assert shorter.invoke({"question": "x"})["answer"] == "answer 3 to x"
 
 
+def test_an_answer_from_before_the_clock_was_set_back_is_not_used(
+    caching: Caching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, now = CachePolicy(key_func=clew.node_key, ttl=60), time.time_ns
+    with caching(None):
+        made = graph(answering, policy=policy)
+        for later, answer in ((0, 1), (-3600, 2), (-3590, 2)):
+            monkeypatch.setattr(time, "time_ns", lambda later=later: now() + later * 10**9)
+            assert made.invoke({"question": "x"})["answer"] == f"answer {answer} to x"
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_what_is_cleared_runs_again_here_and_in_other_processes(caching: Caching, is_async: bool) -> None:
     def other(state: State) -> State:

@@ -8,9 +8,11 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, RemoveMessage, ToolMessage
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.config import get_config, get_store
+from langgraph.config import get_config as config_now
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode
@@ -128,6 +130,86 @@ def test_configuration_and_context_are_part_of_what_is_asked(caching: Caching) -
             context = {"language": language}
             assert graph(contextual).invoke({"question": "x"}, context=context)["answer"] == language
     assert LIVE["node"] == 4
+
+
+def meta(state: State) -> State:
+    return {"answer": get_config()["metadata"].get("who")}
+
+
+def meta_under_another_name(state: State) -> State:
+    return {"answer": config_now()["metadata"].get("who")}
+
+
+def meta_further_in(state: State) -> State:
+    return {"answer": RunnableLambda(lambda _, config: config["metadata"].get("who")).invoke(0)}
+
+
+def tags(state: State) -> State:
+    return {"answer": get_config()["tags"][0]}
+
+
+def thread(state: State, config: RunnableConfig) -> State:
+    return {"answer": config["configurable"]["thread_id"]}
+
+
+def limit(state: State, config: RunnableConfig) -> State:
+    return {"answer": config["recursion_limit"]}
+
+
+lambda_of_langchain = RunnableLambda(lambda _, config: {"answer": config["metadata"].get("who")})
+LOOKING: dict[str, tuple[Any, list[Any]]] = {
+    "metadata": (meta, [{"metadata": {"who": one}} for one in "ab"]),
+    "metadata, under another name": (meta_under_another_name, [{"metadata": {"who": one}} for one in "ab"]),
+    "metadata, further in": (meta_further_in, [{"metadata": {"who": one}} for one in "ab"]),
+    "metadata, in a runnable": (lambda_of_langchain, [{"metadata": {"who": one}} for one in "ab"]),
+    "tags": (tags, [{"tags": [one]} for one in "ab"]),
+    "the thread": (thread, [{"configurable": {"thread_id": one}} for one in "ab"]),
+    "the limit of steps": (limit, [{"recursion_limit": one} for one in (20, 30)]),
+}
+
+
+@pytest.mark.parametrize("case", LOOKING)
+def test_what_a_node_looks_up_in_its_run_is_part_of_what_is_asked(caching: Caching, case: str) -> None:
+    node, configs = LOOKING[case]
+    builder = StateGraph(State)
+    builder.add_node("node", node, cache_policy=POLICY)
+    builder.add_edge(START, "node")
+    plain = builder.compile()
+    expected = [plain.invoke({"question": "x"}, config)["answer"] for config in configs]
+    with caching(None):
+        compiled = builder.compile(cache=clew.NodeCache())
+        assert [compiled.invoke({"question": "x"}, config)["answer"] for config in configs] == expected
+    assert len({*expected}) == 2
+
+
+def test_what_a_router_looks_up_in_its_run_is_part_of_what_is_asked(caching: Caching) -> None:
+    builder = StateGraph(State)
+    builder.add_node("one", lambda state: {"found": ["one"]}, cache_policy=POLICY)
+    builder.add_node("left", lambda state: {"found": ["left"]})
+    builder.add_node("right", lambda state: {"found": ["right"]})
+    builder.add_edge(START, "one")
+    builder.add_conditional_edges("one", lambda state: get_config()["metadata"]["to"], ["left", "right"])
+    with caching(None):
+        compiled = builder.compile(cache=clew.NodeCache())
+        found = [compiled.invoke({"question": "x"}, {"metadata": {"to": to}})["found"] for to in ("left", "right")]
+    assert found == [["one", "left"], ["one", "right"]]
+
+
+def test_a_node_that_looks_up_the_graphs_store_runs_each_time(caching: Caching) -> None:
+    """It took the configuration only, and was answered with what stood in the store before."""
+
+    def stored(state: State, config: RunnableConfig) -> State:
+        held = get_store().get(("a",), "k")
+        return {"answer": held and held.value["v"]}
+
+    store = InMemoryStore()
+    with caching(None):
+        compiled = graph(stored, store=store)
+        answers = []
+        for value in (1, 2):
+            store.put(("a",), "k", {"v": value})
+            answers.append(compiled.invoke({"question": "x"})["answer"])
+    assert answers == [1, 2]
 
 
 def test_a_node_that_is_given_the_graphs_store_runs_each_time(

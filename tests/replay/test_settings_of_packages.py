@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import httpx
 import pytest
 from langchain_core.embeddings import Embeddings
+from langchain_core.tools import tool
 
+import clew
 from clew.integrations.langchain import embedding_exchange
 from clew.integrations.langchain.embedding_exchange import EmbeddingExchange, EmbeddingModel
 from clew.tracer.init import Tracer
 from tests.replay.conftest import LIVE, Caching, Counted, live
+from tests.replay.node_cache_bed import State, graph
 from tests.replay.remembered_bed import Change, asked, changes
 from tests.replay.test_remembered import of_model
 
@@ -139,3 +143,76 @@ def test_the_environment_of_a_client_that_is_still_to_be_made(tracer: Tracer, mo
     assert of_model(tracer, model) == of_model(tracer, Lazy())
     change = lambda: monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "anthropic-beta: two")  # noqa: E731
     assert changes(lambda: of_model(tracer, model), change)
+
+
+class Asker:
+    def ask(self) -> float:
+        return float(openai.dimensions)  # type: ignore[attr-defined]
+
+
+asker = Asker()
+
+
+class CallingByAnother(Plain):
+    def embed_query(self, text: str) -> list[float]:
+        return [asker.ask()]
+
+
+@pytest.mark.parametrize("change", SET.values(), ids=SET.keys())
+def test_a_package_that_is_called_further_in(
+    tracer: Tracer, way: None, monkeypatch: pytest.MonkeyPatch, change: Change
+) -> None:
+    embeddings = CallingByAnother()
+    assert changes(lambda: of_embeddings(tracer, embeddings), lambda: change(monkeypatch))
+
+
+@clew.cached
+def by_a_function(x: int) -> int:
+    import openai
+
+    return live(f"{openai.dimensions}")
+
+
+@clew.cached
+def by_an_argument(asking: Asker) -> int:
+    return live(f"{asking.ask()}")
+
+
+@clew.effect("pure")
+@tool
+def by_a_tool(x: int) -> int:
+    """Ask."""
+    return live(f"{asker.ask()}")
+
+
+def by_a_node(state: State) -> State:
+    return {"answer": live(f"{asker.ask()}")}
+
+
+CALLING: dict[str, Callable[[], int]] = {
+    "a function": lambda: by_a_function(1),
+    "an argument of a function": lambda: by_an_argument(asker),
+    "a tool": lambda: by_a_tool.invoke({"x": 1}),
+    "a node": lambda: graph(by_a_node).invoke({"question": "x"})["answer"],
+}
+ADDRESSES = {name: change for name, change in SET.items() if "client" not in name}
+
+
+@pytest.mark.parametrize("change", ADDRESSES.values(), ids=ADDRESSES.keys())
+@pytest.mark.parametrize("call", CALLING.values(), ids=CALLING.keys())
+def test_a_package_that_a_function_calls(
+    caching: Caching, monkeypatch: pytest.MonkeyPatch, call: Callable[[], int], change: Change
+) -> None:
+    with caching():
+        assert [call(), call()] == [1, 1]
+        change(monkeypatch)
+        assert [call(), call()] == [2, 2]
+
+
+@pytest.mark.parametrize("call", CALLING.values(), ids=CALLING.keys())
+def test_a_package_that_was_given_a_client_makes_no_key_of_a_function_that_calls_it(
+    caching: Caching, monkeypatch: pytest.MonkeyPatch, call: Callable[[], int]
+) -> None:
+    with caching(), httpx.Client() as client:
+        monkeypatch.setattr(openai, "http_client", client)
+        assert [call(), call()] == [1, 2]

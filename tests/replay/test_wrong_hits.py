@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import httpx
+import numpy as np
 import pytest
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessageChunk, ToolMessage
@@ -81,6 +82,10 @@ PAIRS: list[tuple[Any, Any]] = [
     (Document("x", metadata={"v": 1}), Document("x", metadata={"v": 2})),
     (iter([1]), iter([2])),
     (object(), object()),
+    (np.datetime64(1, "D"), np.datetime64(1, "s")),
+    (np.timedelta64(1, "D"), np.timedelta64(1, "h")),
+    (np.zeros(1, "i4, i4")[0], np.zeros(1, "i4, f4")[0]),
+    (np.zeros(1, [("a", "i4")])[0], np.zeros(1, [("b", "i4")])[0]),
 ]
 
 

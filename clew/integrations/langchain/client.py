@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections import OrderedDict
 from collections.abc import Collection
 from typing import Any
 
 from clew.integrations.langchain.attachment import is_service
 from clew.integrations.langchain.hook import FIXED, Hooks, package_of
-from clew.integrations.langchain.settings import called_by, settings
+from clew.integrations.langchain.settings import called_by
 from clew.integrations.langchain.transport import named
 from clew.replay.code.witness import Witness
 from clew.replay.identity import identity
+from clew.replay.provider import PACKAGES, settings
 from clew.store.plain import is_plain
 
 _INNER = ("_client", "client", "_api_client", "_client_wrapper", "_http_options", "meta", "_raw_client")
@@ -31,25 +33,33 @@ _ADDRESSES = (
     "_host",
 )
 _ADDED = ("_params", "_custom_query", "_custom_headers", "_headers")
+_ADDED_BY_SESSIONS = ("params", "headers")  # of requests
 _TRANSPORT_HEADERS = frozenset((
     "accept", "accept-encoding", "accept-language", "authorization", "connection", "content-length", "content-type",
     "cookie", "host", "user-agent", "x-api-key", "api-key", "x-goog-api-key", "x-goog-api-client", "x-request-id",
     "traceparent", "tracestate", "baggage",
 ))  # fmt: skip
-_READ = (*_ADDRESSES, *_ADDED, *_INNER, "_transport", "_mounts", "_event_hooks", "_auth")  # for themselves
+_READ = (
+    *_ADDRESSES, *_ADDED, *_ADDED_BY_SESSIONS, *_INNER, "_transport", "_mounts", "_event_hooks", "_auth", "adapters"
+)  # fmt: skip
 _RESOURCES = frozenset(("openai", "anthropic", "groq"))  # whose clients consist of parts
 _ASIDE = frozenset(("threading", "_thread", "asyncio", "concurrent", "logging"))  # which send nothing
 _DEPTH, _VALUES = 4, 200
-_HTTP = frozenset(("httpx", "httpx2"))
+_HTTP, _SESSIONS = frozenset(("httpx", "httpx2")), frozenset(("requests",))
 _NETWORK = frozenset(("HTTPTransport", "AsyncHTTPTransport", "AiohttpTransport"))  # they answer nothing themselves,
 _WHOSE = _HTTP | {"openai", "anthropic", "httpx_aiohttp"}  # where they are of one of these
 
 
 def destinations(
-    owner: object, fields: dict[str, Any], names: Collection[str], witness: Witness | None = None
+    owner: object,
+    fields: dict[str, Any],
+    names: Collection[str],
+    witness: Witness | None = None,
+    packages: Collection[str] = (),
 ) -> dict[str, Any]:
     """Where the clients among an object's fields lead, by name. Raises Unkeyable for one whose requests are answered by
     something that has no canonical form. While `witness` holds, that is where they lead; it has the fields seen already.
+    `packages` are those that the owner's code is known to call.
 
     A client that is made when it is first needed must say the same before and after: of it counts only what no field
     of its owner says.
@@ -62,7 +72,8 @@ def destinations(
             lazy = isinstance(inspect.getattr_static(type(owner), name, None), functools.cached_property)
             if told := _leads(fields[name], (), _said(fields, witness) if lazy else frozenset(), witness):
                 found[name] = told
-    for package in called_by(owner, [fields[name] for name in names]):
+    called = called_by(owner, [fields[name] for name in names])
+    for package in sorted({*called, *(one for one in packages if one in PACKAGES)}):
         leads = lambda client, said: _leads(client, (), said, witness)  # noqa: E731
         if set_to := settings(package, _said(fields, witness), leads, witness):
             found[f"settings of {package}"] = set_to
@@ -90,9 +101,11 @@ def _leads(client: Any, around: tuple[int, ...], said: Collection[str], witness:
         witness.add_container(held)
     found: dict[str, Any] = {name: str(held[name]) for name in _ADDRESSES if _is_address(held.get(name))}
     found = {name: address for name, address in found.items() if address.rstrip("/") not in said}
-    for name in (*_ADDRESSES, *_ADDED):
+    session = _is_of(client, _SESSIONS)
+    everywhere = (*_ADDED, *_ADDED_BY_SESSIONS) if session else _ADDED
+    for name in (*_ADDRESSES, *everywhere):
         _watch(held.get(name), witness)
-    for name in _ADDED:
+    for name in everywhere:
         added = _added(held.get(name), folded=name.endswith("headers")).items()
         if left := {key: value for key, value in added if type(value) is not str or value not in said}:
             found[name] = left
@@ -100,7 +113,9 @@ def _leads(client: Any, around: tuple[int, ...], said: Collection[str], witness:
     leads = functools.partial(_leads, around=inner, said=said, witness=witness)
     parts = [name for name in held if name in _INNER or _is_resource(client, held[name])]
     hooks = Hooks({*inner, *(id(held[name]) for name in parts)}, leads, witness)
-    if _is_http(client):
+    if session:
+        found.update(_adapters(held.get("adapters"), hooks, witness))
+    if _is_of(client, _HTTP):
         found.update(_transports(held, hooks, witness))
         found.update(hooks.of_http(held))
     found.update(_own(client, held, witness))
@@ -116,11 +131,11 @@ def _is_resource(client: Any, part: Any) -> bool:
     """Whether a part of a provider's client is one that requests are made with, such as `chat.completions`."""
     package = package_of(type(part))
     made = package in _RESOURCES and package == package_of(type(client)) and hasattr(part, "__dict__")
-    return made and not _is_http(client) and not hasattr(part, "__dataclass_fields__")
+    return made and not _is_of(client, _HTTP) and not hasattr(part, "__dataclass_fields__")
 
 
-def _is_http(client: Any) -> bool:
-    return not _HTTP.isdisjoint(map(package_of, type(client).__mro__))
+def _is_of(client: Any, packages: Collection[str]) -> bool:
+    return any(package_of(cls) in packages for cls in type(client).__mro__)
 
 
 def _watch(value: Any, witness: Witness) -> None:
@@ -138,11 +153,18 @@ def _watch(value: Any, witness: Witness) -> None:
         elif cls is list or cls is dict:
             witness.add_container(one)
             waiting += one if cls is list else one.values()
-        elif package_of(cls) in _HTTP and hasattr(one, "__dict__"):
+        elif cls is OrderedDict:
+            witness.add_read(one, _pairs)
+            waiting += one.values()
+        elif package_of(cls) in (*_HTTP, *_SESSIONS) and hasattr(one, "__dict__"):
             witness.add_instance(one)
             waiting += vars(one).values()
         else:
             witness.blind = True
+
+
+def _pairs(held: Any) -> list[Any]:
+    return [part for pair in held.items() for part in pair]
 
 
 def _is_address(value: Any) -> bool:
@@ -186,6 +208,19 @@ def _transports(held: dict[str, Any], hooks: Hooks, witness: Witness) -> dict[st
         known = one is None or (type(one).__name__ in _NETWORK and package_of(type(one)) in _WHOSE)
         if told := (hooks.inside(one) if known else identity(one, witness=witness)):
             found[name] = told
+    return found
+
+
+def _adapters(mounted: Any, hooks: Hooks, witness: Witness) -> dict[str, Any]:
+    """Of those of a session of requests, which send and may answer themselves, what is the program's."""
+    if not isinstance(mounted, OrderedDict):
+        return {}
+    witness.add_read(mounted, _pairs)
+    witness.add(*mounted.values())
+    found = {}
+    for prefix, one in mounted.items():
+        if told := _own(one, getattr(one, "__dict__", {}), witness) or (hooks.inside(one) if is_service(one) else None):
+            found[f"adapter {prefix}"] = told
     return found
 
 

@@ -9,6 +9,7 @@ from clew.integrations.langchain.client import destinations
 from clew.integrations.langchain.settings import called_by
 from clew.replay.code.witness import Witness
 from clew.replay.key import Part, Remembered, plain_part
+from clew.replay.provider import PACKAGES
 from clew.store.errors import Unkeyable
 
 _NOWHERE = Remembered({})
@@ -17,11 +18,12 @@ _NOWHERE = Remembered({})
 def known_reach(model: object, fields: dict[str, Any], services: Collection[str], witness: Witness) -> Part | None:
     """Where the clients in these fields lead while `witness` holds, which has seen the fields; None, with nothing more for
     it to see, where `reach` has to be asked each time. So a client that cannot be seen costs only itself."""
-    if not services and not called_by(model, ()):
+    packages = frozenset(witness.packages)
+    if not services and packages.isdisjoint(PACKAGES) and not called_by(model, ()):
         return _NOWHERE
     seen = Witness()
     try:
-        told = plain_part(destinations(model, fields, services, seen))
+        told = plain_part(destinations(model, fields, services, seen, packages))
     except Unkeyable:  # as it will be said when it is asked
         return None
     if seen.blind:

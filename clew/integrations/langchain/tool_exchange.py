@@ -15,6 +15,7 @@ from clew.replay.code.witness import Witness, Witnessed
 from clew.replay.effect import effect_of
 from clew.replay.identity import identity
 from clew.replay.key import Remembered, plain_part
+from clew.replay.provider import settings_of
 from clew.replay.value_exchange import ValueExchange
 from clew.store.errors import Unkeyable, Unstorable
 
@@ -90,7 +91,8 @@ def _told(tool: Any, version: str | None, witness: Witness) -> tuple[str | None,
     """What a tool is, for a version that was said of it."""
     made = unread(_MADE, type(tool))
     without = made if version is None else (*made, "func", "coroutine")
-    return version, Remembered([identity(tool, without=without, witness=witness), version])
+    told = [identity(tool, without=without, witness=witness), version]
+    return version, Remembered([*told, set_to] if (set_to := settings_of(witness)) else told)
 
 
 _tools: Witnessed[tuple[str | None, Remembered]] = Witnessed()

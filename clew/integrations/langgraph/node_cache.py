@@ -29,7 +29,9 @@ from clew.integrations.langgraph.node_key import SHORTEST_ID, input_told, why_re
 from clew.integrations.langgraph.observer import LangGraphObserver, _plain, _written
 from clew.replay.answer import pack, texts, unpack
 from clew.replay.cache import CachePolicy
+from clew.replay.code.witness import Witness
 from clew.replay.key import Key, key_of
+from clew.replay.provider import settings_of
 from clew.replay.settings import here
 from clew.replay.stack import stack_of
 from clew.replay.value_exchange import ValueExchange
@@ -177,13 +179,16 @@ class NodeCache(BaseCache[Any]):
                 raise Unkeyable(reason)
             version = self._versions.get(task.name)
             elsewhere = node_code.read_by_routers(task.proc) - set(_channels(loop, task))
+            seen = Witness()
             parts = {
                 "node": [task.name, *full[0]],
                 "input": full[1],
-                "code": node_code.code_told(task.proc, version),
-                "run": node_code.run_told(task.proc, task.config, version),
+                "code": node_code.code_told(task.proc, version, seen),
+                "run": node_code.run_told(task.proc, task.config, version, seen.words),
                 "routed by": input_told({name: _value(loop, name) for name in elsewhere}),
             }
+            if set_to := settings_of(seen):
+                parts["settings"] = set_to
             key = key_of(tracer.gate, "node", NodeExchange(parts), parts, ("", 0))
         except Unkeyable as error:
             notes[place] = {"clew.cache.bypass": str(error)[:500]}

@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from types import CodeType
 from typing import Any, NamedTuple
 
+from clew.replay.code.item import GLOBAL, changed_items
 from clew.store.digest import Digest
 from clew.store.encoding import encode_key, value_digest
 
 _HAS_DOCSTRING = 0x4000000  # a flag of Python 3.13
 _SILENT = frozenset(("NOP", "EXTENDED_ARG", "CACHE"))
-_GLOBAL = frozenset(("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"))
 _ATTRIBUTE = frozenset(("LOAD_ATTR", "LOAD_METHOD"))
-_STORES = frozenset(("STORE_SUBSCR", "DELETE_SUBSCR"))
 _CHANGING = frozenset(
     (
         "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft", "insert",
@@ -49,8 +48,9 @@ class Import(NamedTuple):
 
 
 class Bytecode(NamedTuple):
-    """A code object with those nested in it. `words` are the attributes it reads and its texts; `changed` the paths of
-    what it changes, if that is a container: what it holds then is state, such as a counter or a memo, and no constant."""
+    """A code object with those nested in it. `words` are its arguments, the attributes it reads and its texts; `changed`
+    the paths of what it changes, if that is a container: what it holds then is state, such as a counter or a memo, and no
+    constant."""
 
     digest: Digest
     references: frozenset[Reference]
@@ -97,13 +97,14 @@ def _read(code: CodeType) -> Bytecode:
     nested = [bytecode_of(one) for one in code.co_consts if isinstance(one, CodeType)]
     names = [code.co_names, code.co_varnames, code.co_cellvars, code.co_freevars]
     counts = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & ~_HAS_DOCSTRING]
+    arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     handlers = [[place[start], place[end], place[to], depth] for start, end, to, depth in _handlers(code)]
     return Bytecode(
         value_digest([code.co_qualname, form, names, counts, handlers]),
         frozenset(_references(steps)).union(*(one.references for one in nested)),
         frozenset(_imports(steps)).union(*(one.imports for one in nested)),
-        frozenset(_words(steps)).union(*(one.words for one in nested)),
-        frozenset(_changed(steps)).union(*(one.changed for one in nested)),
+        frozenset((*_words(steps), *arguments)).union(*(one.words for one in nested)),
+        frozenset((*_changed(steps), *changed_items(code, everything))).union(*(one.changed for one in nested)),
     )
 
 
@@ -127,7 +128,7 @@ def _is_class_docstring(steps: list[dis.Instruction], number: int) -> bool:
 
 def _references(steps: list[dis.Instruction]) -> Iterator[Reference]:
     for number, step in enumerate(steps):
-        if step.opname not in _GLOBAL:
+        if step.opname not in GLOBAL:
             continue
         path = [step.argval]
         after = number + 1
@@ -138,13 +139,10 @@ def _references(steps: list[dis.Instruction]) -> Iterator[Reference]:
 
 
 def _changed(steps: list[dis.Instruction]) -> Iterator[tuple[str, ...]]:
-    """By a method; where items are set or deleted, it may be any of those that stand alone."""
-    stores = any(step.opname in _STORES for step in steps)
+    """By a method."""
     for reference in _references(steps):
         if reference.path[-1] in _CHANGING:
             yield reference.path[:-1]
-        elif stores:
-            yield reference.path
 
 
 def _only_argument(steps: list[dis.Instruction]) -> str | None:
@@ -164,7 +162,7 @@ def _imports(steps: list[dis.Instruction]) -> Iterator[Import]:
 
 def _words(steps: list[dis.Instruction]) -> Iterator[str]:
     for number, step in enumerate(steps):
-        if step.opname in _GLOBAL or "ATTR" in step.opname or step.opname in ("LOAD_METHOD", "IMPORT_FROM"):
+        if step.opname in GLOBAL or "ATTR" in step.opname or step.opname in ("LOAD_METHOD", "IMPORT_FROM"):
             if step.argval not in _IMPORTER or not _only_argument(steps[number + 1 : number + 5]):
                 yield str(step.argval)
         elif step.opcode in _CONSTANT and not _is_class_docstring(steps, number):

@@ -36,7 +36,6 @@ from clew.replay.code.module import (
     contents,
     is_installed,
     is_of_its_module,
-    is_of_project,
     module_name,
     public_name,
     sources,
@@ -44,9 +43,10 @@ from clew.replay.code.module import (
     versions,
     with_parents,
 )
+from clew.replay.code.patched import is_patched, is_put, named
 from clew.replay.code.reading import ABSENT, cell_content, state_of
 from clew.replay.code.witness import Witness
-from clew.replay.code.wrapper import MARK, function_in, set_on, wrapped_by
+from clew.replay.code.wrapper import MARK, set_on, wrapped_by
 from clew.store.digest import Digest
 from clew.store.encoding import value_digest
 from clew.store.errors import Unkeyable
@@ -161,6 +161,7 @@ class Dependencies:
             owner = str(function.__globals__.get("__name__"))
             self._installed(owner, place)
             if is_of_its_module(function):
+                self.witness.words.add(function.__name__)  # whatever it is called by where it stands
                 return ["installed", owner, function.__qualname__]
         name = self._name(function, name_of(function))
         self.witness.add_function(function)
@@ -174,6 +175,7 @@ class Dependencies:
         ]
         if not installed:
             bytecode = bytecode_of(function.__code__)
+            self.witness.words |= bytecode.words
             own_docstring = function.__doc__ is None or function.__doc__ in function.__code__.co_consts[:1]
             content += [bytes(bytecode.digest), self._references(function, bytecode, here)]
             content += [None if own_docstring else self.value(function.__doc__, here)]
@@ -227,6 +229,7 @@ class Dependencies:
             owner = "builtins"
         while isinstance(value, ModuleType) and rest and rest[0] in contents(value):
             owner, path = module_name(value), [rest.pop(0)]
+            self.witness.packages.add(owner.partition(".")[0])
             installed = versions(owner) is not None
             if installed:
                 self._installed(owner, place)
@@ -238,8 +241,8 @@ class Dependencies:
             return ["import", reference.argument]
         if id(value) in SPECIAL:
             return self.value(value, place)
-        if installed and not isinstance(value, ModuleType) and not self._is_project(value):
-            return ["installed", owner, path]
+        if installed and not isinstance(value, ModuleType) and not is_put(value, self.witness):
+            return ["installed", owner, path, named(value)]
         here = Place(f"{public_name(owner)}.{path[0]}", owner)
         if isinstance(value, values.CHANGING) and reference.path[: len(reference.path) - len(rest)] in changed:
             self._source(owner, here.name, "is changed by the code")
@@ -255,37 +258,18 @@ class Dependencies:
         self._add("constant", name, form)
         return ["part", name]
 
-    def _is_project(self, value: Any) -> bool:
-        """Whether something that stands in an installed module was put there by the project, or is a plain value."""
-        if isinstance(value, FunctionType):
-            return not is_installed(value.__code__.co_filename) or not is_of_its_module(value)
-        if type(value) in values.LEAVES:
-            return True
-        if isinstance(value, type) and self._is_patched(value):
-            return True
-        try:
-            return versions(str((value if isinstance(value, type) else type(value)).__module__)) is None
-        except Unkeyable:
-            return False
-
-    def _is_patched(self, cls: type) -> bool:
-        """Whether methods of the project stand in an installed class, or in one that it inherits from."""
-        self.witness.add_class(cls)
-        owners = [owner for owner in cls.__mro__ if owner.__module__ != "builtins"]
-        functions = [function_in(one) for owner in owners for one in owner.__dict__.values()]
-        return any(map(is_of_project, functions))
-
     def _class(self, cls: type, place: Place) -> Any:
         if type(cls.__module__) is not str:  # made in C, with a name of its own for it
             raise Unkeyable(f"{place.name} is the class {cls.__qualname__}, of no known module")
         if versions(cls.__module__) is not None:
             self._installed(cls.__module__, place)
-            if cls.__module__ == "builtins" or (stands_in(cls, cls.__module__) and not self._is_patched(cls)):
+            if cls.__module__ == "builtins" or (stands_in(cls, cls.__module__) and not is_patched(cls, self.witness)):
                 return ["installed", cls.__module__, cls.__qualname__]
         name = self._name(cls, name_of(cls))
         here = Place(name, cls.__module__ if cls.__module__ in sys.modules else place.module)
         self.witness.add_class(cls)
         derived = _DERIVED | set(cls.__members__) if issubclass(cls, enum.Enum) else _DERIVED
+        derived = derived - {"__doc__"} if schema.is_described(cls) else derived
         content = [
             [self.value(one, here) for one in (type(cls), *cls.__mro__[1:])],
             [
@@ -387,6 +371,7 @@ class Dependencies:
             self._module(module, place)
 
     def _import(self, name: str, names: tuple[str, ...], words: Iterable[str], place: Place) -> None:
+        self.witness.packages.add(name.partition(".")[0])
         for one in with_parents(name, names):
             module = sys.modules.get(one)
             self.witness.add_names(sys.modules, (one,))
@@ -402,7 +387,7 @@ class Dependencies:
                     value = contents(module)[key]
                     if id(value) in SPECIAL:
                         self.value(value, place)
-                    elif not installed or self._is_project(value):
+                    elif not installed or is_put(value, self.witness):
                         self._constant(value, Place(f"{public_name(one)}.{key}", one))
 
     def _source(self, module: str, name: str, why: str) -> None:
@@ -426,6 +411,7 @@ class Dependencies:
         return found
 
     def _installed(self, module: str, place: Place) -> None:
+        self.witness.packages.add(module.partition(".")[0])
         found = versions(module)
         if found is None:
             raise Unkeyable(f"{place.name} is installed, but module {module} belongs to no distribution")

@@ -12,7 +12,12 @@ import sys
 # With these anything in the reader's module may be looked up, so all of it counts.
 BY_NAME = {id(one) for one in (eval, exec, globals, inspect.getdoc, inspect.getmodule, inspect.getsource)}
 BY_NAME_WORDS = frozenset(("__globals__", "__code__", "f_code"))
-DOCSTRING_WORDS = frozenset(("__doc__", "getdoc", "getsource"))
+DOCSTRING_WORDS = frozenset((
+    "__doc__", "getdoc", "getsource",
+    # These describe functions to a model by their docstrings.
+    "bind_tools", "convert_to_openai_function", "convert_to_openai_tool", "create_agent", "create_react_agent",
+    "from_function", "model_json_schema", "with_structured_output",
+))  # fmt: skip
 
 # With these the program reaches code that nothing in the module leads to.
 _COMPUTED = "imports a module whose name is computed"

@@ -4,6 +4,7 @@ compiles from these, by its version alone."""
 from __future__ import annotations
 
 import dataclasses
+import enum
 from typing import Any
 
 from clew.replay.code.witness import Witness
@@ -25,6 +26,14 @@ _LEFT_OUT = frozenset((
 def is_compiled(name: str, value: Any) -> bool:
     """Whether an attribute of a class is what pydantic compiled from the others."""
     return name in _COMPILED and str(type(value).__module__).partition(".")[0] in _OWNERS
+
+
+def is_described(cls: type) -> bool:
+    """Whether the docstring of a class says something where it runs: a schema made of it has that for a description."""
+    held = cls.__dict__
+    if "__dataclass_fields__" in held:  # where it has none, it is given one that may hold addresses
+        return not str(held.get("__doc__")).startswith(f"{cls.__name__}(")
+    return isinstance(cls, enum.EnumMeta) or "__pydantic_fields__" in held or "__total__" in held
 
 
 def said(value: Any, witness: Witness) -> list[tuple[str, Any]] | None:

@@ -54,6 +54,8 @@ class Witness:
 
     def __init__(self) -> None:
         self.blind = False
+        self.words: set[str] = set()  # names and texts in the code that was seen
+        self.packages: set[str] = set()  # that it names something of
         self._owners: list[Any] = []  # what they referred to
         self._owned: set[int] = set()
         self._roots: dict[int, tuple[Any, list[Any]]] = {}  # objects, with what they referred to, by their ids
@@ -190,6 +192,8 @@ class Witness:
     def include(self, other: Witness) -> None:
         """All that another one has seen, which has no owners."""
         self.blind |= other.blind
+        self.words |= other.words
+        self.packages |= other.packages
         self._roots = {**other._roots, **self._roots}
         self._keyed = {**other._keyed, **self._keyed}
         self._empty = {**other._empty, **self._empty}

@@ -47,5 +47,7 @@ def set_on(function: FunctionType, wrapped: Any) -> dict[str, Any]:
 def function_in(method: Any) -> Any:
     """The function of what stands in a class, behind a wrapper of clew's; None where it has no code."""
     function = getattr(method, "__func__", getattr(method, "fget", method))
+    if isinstance(function, functools._lru_cache_wrapper):
+        function = function.__wrapped__
     function = wrapped_by(function) or function
     return function if isinstance(getattr(function, "__code__", None), CodeType) else None

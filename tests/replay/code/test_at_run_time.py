@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
+import string
 import sys
 import textwrap
+import unittest.mock
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,6 +165,61 @@ def test_an_array_that_is_changed_in_place_is_seen(project: Project) -> None:
     assert digest(app) != before
 
 
+class Put:
+    def method(self, text: str) -> str:
+        return "put"
+
+
+def put(text: str) -> str:
+    return "put"
+
+
+PUT: dict[str, Any] = {
+    "a bound method": Put().method,
+    "a method": Put.method,
+    "a partial": functools.partial(put, "text"),
+    "a partial of a library's": functools.partial(textwrap.fill, width=4),
+    "a remembered function": functools.lru_cache(put),
+    "another function of a library": textwrap.fill,
+    "a function of another library": string.capwords,
+    "a C function": ascii,
+    "a class": Put,
+}
+
+
+@pytest.mark.parametrize("case", PUT)
+def test_what_is_put_into_an_installed_module_is_seen(
+    case: str, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = project("import textwrap\ndef f(x): return textwrap.dedent(x)")
+    before = digest(app)
+    with monkeypatch.context() as patch:
+        patch.setattr(textwrap, "dedent", PUT[case])
+        after = digest(app)
+    assert after != before
+
+
+def test_a_mock_in_an_installed_module_counts_as_an_object_that_is_not_seen(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = project("import textwrap\ndef f(x): return textwrap.dedent(x)")
+    with monkeypatch.context() as patch:
+        patch.setattr(textwrap, "dedent", unittest.mock.Mock(return_value="put"))
+        parts = code(app).parts
+    assert "opaque" in {part.kind for part in parts}
+
+
+def test_a_remembered_function_that_is_put_into_an_installed_class_is_seen(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = project("import string\ndef f(x): return string.Template(x).substitute()")
+    before = digest(app)
+    with monkeypatch.context() as patch:
+        patch.setattr(string.Template, "substitute", functools.lru_cache(put))
+        after = digest(app)
+    assert after != before
+
+
 STATE = """
 SEEN = []
 COUNTS = {}
@@ -194,3 +252,40 @@ def test_what_it_only_reads_is_one(project: Project) -> None:
 
 def test_where_the_code_keeps_something_counts_by_its_source(project: Project) -> None:
     assert code_of(project(STATE).f).digest != code_of(project(STATE.replace("SEEN = []", "SEEN = [0]")).f).digest
+
+
+READ_BESIDE = {  # an item is set, of something else
+    "an item of a local": "def f(x):\n made = {}\n made[x] = TABLE[x]\n return made",
+    "in a loop": "def f(x):\n made = {}\n for one in TABLE:\n  made[one] = TABLE[one]\n return made",
+    "an item of one of two": "def f(x):\n made = TABLE if x else {}\n made[x] = 1",
+    "an item of an argument": "def f(x, made):\n if x: made = TABLE\n made[x] = 1",
+    "beside another's": "def f(x):\n COUNTS[x] = TABLE[x]",
+}
+
+
+@pytest.mark.parametrize("case", READ_BESIDE)
+def test_what_is_read_where_an_item_of_something_else_is_set_is_a_constant(case: str, project: Project) -> None:
+    """It was taken for state, and a function was served that had read another table."""
+    module = project("COUNTS = {}\nTABLE = {1: 1}\n" + READ_BESIDE[case])
+    before = code_of(module.f)
+    module.TABLE[1] = 2
+    assert code_of(module.f).digest != before.digest
+
+
+SET_ITEMS = {
+    "an item": "def f(x): STATE[x] = 1",
+    "an item that is counted up": "def f(x): STATE[x] += len(TABLE)",
+    "an item that is deleted": "def f(x): del STATE[x]",
+    "an item of what it holds": "def f(x): STATE[x][1] = 2",
+    "under a local name": "def f(x):\n kept = STATE\n if x not in kept:\n  kept[x] = TABLE[x]\n return kept[x]",
+    "where nothing is known": "def f(x):\n try: return STATE[x]\n except KeyError: STATE[x] = TABLE.get(x)",
+    "in a function inside": "def f(x):\n def put(): STATE[x] = 1\n put()",
+}
+
+
+@pytest.mark.parametrize("case", SET_ITEMS)
+def test_a_container_that_items_are_set_in_is_no_constant(case: str, project: Project) -> None:
+    module = project("STATE = {}\nTABLE = {1: 1}\n" + SET_ITEMS[case])
+    before = code_of(module.f)
+    module.STATE[1] = 2
+    assert code_of(module.f).digest == before.digest

@@ -251,6 +251,30 @@ EDITS = {
         "def f(): return f.k\nf.k = 1",
         "def f(): return f.k\nf.k = 2",
     ),
+    "the docstring of a model of pydantic, a schema's description": (
+        "from pydantic import BaseModel\nclass A(BaseModel):\n 'one'\ndef f(x): return x(A)",
+        "from pydantic import BaseModel\nclass A(BaseModel):\n 'two'\ndef f(x): return x(A)",
+    ),
+    "the docstring of a class in such a model": (
+        "from pydantic import BaseModel\nclass A(BaseModel):\n 'one'\nclass B(BaseModel):\n a: A\ndef f(x): return x(B)",
+        "from pydantic import BaseModel\nclass A(BaseModel):\n 'two'\nclass B(BaseModel):\n a: A\ndef f(x): return x(B)",
+    ),
+    "the docstring of a typed dict": (
+        "from typing import TypedDict\nclass A(TypedDict):\n 'one'\ndef f(x): return x(A)",
+        "from typing import TypedDict\nclass A(TypedDict):\n 'two'\ndef f(x): return x(A)",
+    ),
+    "the docstring of an enum": (
+        "import enum\nclass A(enum.Enum):\n 'one'\n X = 1\ndef f(x): return x(A)",
+        "import enum\nclass A(enum.Enum):\n 'two'\n X = 1\ndef f(x): return x(A)",
+    ),
+    "the docstring of a dataclass": (
+        "from dataclasses import dataclass\n@dataclass\nclass A:\n 'one'\ndef f(x): return x(A)",
+        "from dataclasses import dataclass\n@dataclass\nclass A:\n 'two'\ndef f(x): return x(A)",
+    ),
+    "the docstring of a function that a model is told of": (
+        "def h():\n 'one'\ndef f(x): return x.bind_tools([h])",
+        "def h():\n 'two'\ndef f(x): return x.bind_tools([h])",
+    ),
     "a docstring that is read": (
         "def h(): 'one'\ndef f(): return h.__doc__",
         "def h(): 'two'\ndef f(): return h.__doc__",

@@ -1,7 +1,8 @@
 """Branches: which of those that were started side by side within a span runs here.
 
 Threads, and what an executor is given, are numbered when the program starts them. So the number says which one it is,
-whichever of them comes first. What a framework starts and names in the span path needs none (`names_its_own`).
+whichever of them comes first. What a framework starts and names in the span path needs none (`names_its_own`), and where
+nobody wants to know (`wanted`), nothing is numbered.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Branch(NamedTuple):
 
 Branches = tuple[Branch, ...]  # the outermost first
 
+wanted: list[object] = []  # by whom: what records, replays or derives draws
 _running = threading.local()
 _own: set[str] = set()
 
@@ -57,13 +59,13 @@ def number() -> Callable[[], None]:
 
     @functools.wraps(start)
     def numbered_start(self: threading.Thread) -> None:
-        if on:
+        if on and wanted:
             self._clew_branches = _begun(getattr(self, "_target", None) or type(self))  # type: ignore[attr-defined]
         start(self)
 
     @functools.wraps(submit)  # type: ignore[arg-type]
     def numbered_submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        if not on:
+        if not (on and wanted):
             return submit(self, fn, *args, **kwargs)
         return submit(self, functools.partial(_within, _begun(fn, *args), fn), *args, **kwargs)
 

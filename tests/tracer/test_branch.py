@@ -14,6 +14,13 @@ from clew.tracer import branch, context
 from clew.tracer.init import Tracer
 
 
+@pytest.fixture(autouse=True)
+def wanted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    found: list[object] = ["by the test"]
+    monkeypatch.setattr(branch, "wanted", found)
+    return found
+
+
 def names() -> list[str]:
     """Those in which this runs, each as the last part of its name."""
     span = context.enclosing()
@@ -51,6 +58,12 @@ def test_outside_of_spans_there_are_none(tracer: Tracer) -> None:
     with ThreadPoolExecutor(1) as pool:
         with clew.trace("plan"):
             assert pool.submit(names).result() == ["names[0]"]
+        assert pool.submit(names).result() == []
+
+
+def test_where_nobody_wants_to_know_nothing_is_numbered(tracer: Tracer, wanted: list[object]) -> None:
+    wanted.clear()
+    with ThreadPoolExecutor(1) as pool, clew.trace("plan"):
         assert pool.submit(names).result() == []
 
 

@@ -16,6 +16,7 @@ from clew.replay.ambient.draws import ACTIVE, Draws
 from clew.replay.ambient.late_import import LateImport
 from clew.replay.ambient.patch import Patches
 from clew.replay.ambient.travel import Travel
+from clew.tracer import branch
 
 _OPTIONAL: dict[str, Any] = {numpy_random.MODULE: numpy_random, torch_random.MODULE: torch_random}
 UNKNOWN = (  # what may have been drawn, and is not seen
@@ -96,9 +97,11 @@ def _begin(draws: Draws) -> None:
     for source in _sources:
         source.begin(draws)
     ACTIVE.append(draws)
+    branch.wanted.append(draws)
 
 
 def _end(draws: Draws) -> None:
+    branch.wanted.remove(draws)
     where = ACTIVE.index(draws)
     if where == len(ACTIVE) - 1:
         ACTIVE.pop()

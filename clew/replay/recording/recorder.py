@@ -283,8 +283,10 @@ def record(tracer: Tracer) -> None:
     if stack.recorder is None:
         recorder = stack.recorder = Recorder(tracer)
         stack.arrange()
+        branch.wanted.append(recorder)
         listeners.append(recorder)
         console.listen(recorder)
+        tracer.undo.append(Kept(lambda: branch.wanted.remove(recorder)))
         tracer.undo.append(Kept(lambda: listeners.remove(recorder)))
         tracer.undo.append(Kept(lambda: console.leave(recorder)))
 

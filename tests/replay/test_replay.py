@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -179,6 +180,31 @@ def test_a_call_without_context_fails_closed(recorded: Recorded) -> None:
             thread.join()
     assert len(raised) == 1
     assert LIVE["llm"] == 1
+
+
+def test_a_call_without_context_that_goes_live_is_told_and_does_not_write(recorded: Recorded) -> None:
+    @tool
+    def pay(x: int) -> str:
+        """Pay."""
+        return f"paid {live('pay')}"
+
+    clew.effect("write", idempotency_key=lambda arguments: arguments["x"])(pay)
+
+    def body() -> list[str]:
+        return contextvars.Context().run(lambda: [Counted().invoke("one").text, pay.invoke({"x": 1})])
+
+    with recorded():
+        with clew.run("answer") as run:
+            body()
+        with pytest.raises(ReplayMiss, match="allow it by its name"), clew.replay(run, mode="hybrid") as again:
+            body()
+        assert [(one.name, one.refused) for one in again.certificate.live] == [("Counted", False), ("pay", True)]
+        assert LIVE == {"llm": 2, "pay": 1}
+        with clew.replay(run, mode="hybrid", allow=["llm", "pay"]) as again:
+            body()
+        assert not again.certificate.holds
+        assert "given no context" in again.certificate.live[0].why
+    assert LIVE == {"llm": 3, "pay": 2}
 
 
 def test_a_replay_is_a_run_and_can_be_replayed(recorded: Recorded) -> None:

@@ -17,6 +17,7 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, Send, interrupt
 
 import clew
+from clew.store.errors import ReplayMiss
 from tests.replay.conftest import LIVE, Counted, Recorded, live
 
 
@@ -251,6 +252,38 @@ def test_how_far_an_interrupted_task_came_does_not_count(recorded: Recorded, rea
         with clew.replay(some) as again:
             assert talk(True, True, True) == last
         assert again.certificate.holds
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_task_that_was_run_again_and_asks_more_than_it_did_is_not_answered(recorded: Recorded, before: int) -> None:
+    times = [2]
+
+    def sample() -> str:
+        return Counted(temperature=1.0).invoke("say").text
+
+    def node(state: State) -> Any:
+        drafts = [sample() for _ in range(before)]
+        interrupt("go on?")
+        return {"said": [*drafts, *(sample() for _ in range(times[-1]))]}
+
+    def talk() -> list[str]:
+        agent = graph(node)
+        agent.invoke({"said": []}, CONFIG)
+        return agent.invoke(Command(resume="yes"), CONFIG)["said"]
+
+    with recorded():
+        with clew.run("talk") as run:
+            first = talk()
+        with clew.replay(run) as again:
+            assert talk() == first
+        assert again.certificate.holds
+        times.append(3)
+        with pytest.raises(ReplayMiss, match="asked here"), clew.replay(run):
+            talk()
+        asked = LIVE["llm"]
+        with clew.replay(run, mode="hybrid") as again:
+            assert talk() == [*first, f"answer {asked + 1} to say"]
+        assert len(again.certificate.live) == 1
 
 
 def test_branches_that_ask_side_by_side_are_answered_by_their_questions(recorded: Recorded) -> None:

@@ -65,6 +65,7 @@ class Recording:
     def __post_init__(self) -> None:
         self._exact: dict[tuple[Place, bytes, int], Answer] = {}
         self._resumed: defaultdict[tuple[Place, bytes, int], list[Answer]] = defaultdict(list)
+        self._most: Counter[tuple[Place, bytes]] = Counter()  # how often those of one such run asked
         self._asked: defaultdict[bytes, list[tuple[Place, Answer]]] = defaultdict(list)
         self._near: defaultdict[tuple[Place, str, str], list[Answer]] = defaultdict(list)
         self._noted: defaultdict[tuple[bytes, str], list[Answer]] = defaultdict(list)
@@ -84,6 +85,8 @@ class Recording:
             for at, entry in enumerate(found):
                 self._exact[place, request, at] = entry
                 self._resumed[place, request, entry.resumed].append(entry)
+            runs = Counter(entry.resumed for entry in found)
+            self._most[place, request] = max(runs.values())
 
     @property
     def calls(self) -> list[Answer]:
@@ -95,7 +98,8 @@ class Recording:
         answer.
 
         How far an interrupted task came, and so how often it asked, is chance where it does several things at once. So its
-        runs are told apart by the answers they were given, and one that comes further is given what was answered last.
+        runs are told apart by the answers they were given, and one that comes further is given what was answered last, but
+        no more often than any of them asked.
         """
         resumed = self._resumed.get((place, request, time.resumed), [])
         if time.within < len(resumed):
@@ -103,7 +107,8 @@ class Recording:
         found = self._exact.get((place, request, time.occurrence))
         if found is None and again:
             found = self.complete(place, request)
-        return self._last(place, request) if found is None and time.resumed else found
+        further = time.resumed and time.within < self._most[place, request]
+        return self._last(place, request) if found is None and further else found
 
     def complete(self, place: Place, request: bytes) -> Answer | None:
         """An answer to this request, here or elsewhere, that the program waited for."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextvars
+import random
 import threading
+import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.tools import tool
@@ -244,6 +248,44 @@ def test_random_values_of_a_seeded_run_come_again(recorded: Recorded) -> None:
             assert ask() == first
     assert again.certificate.holds
     assert {"random": 1, "uuid4": 1, "clock": 1}.items() <= again.certificate.draws.items()
+
+
+def test_runs_with_seeds_and_their_replays_side_by_side(recorded: Recorded) -> None:
+    def body(meet: threading.Barrier) -> list[str]:
+        said = []
+        for _ in range(3):
+            meet.wait(10)
+            asked = f"{random.random()} {np.random.rand()} {uuid.uuid4()} {clew.time_ns()}"
+            said.append(Counted().invoke(asked).text)
+        return said
+
+    def side_by_side(*contexts: Any) -> list[tuple[Any, list[str]]]:
+        meet, inside = threading.Barrier(len(contexts)), threading.Barrier(len(contexts))
+
+        def one(entered: Any) -> tuple[Any, list[str]]:
+            try:
+                with entered as run:
+                    inside.wait(10)
+                    said = body(meet)
+                    inside.wait(10)
+                return run, said
+            except Exception:
+                meet.abort()
+                inside.abort()
+                raise
+
+        with ThreadPoolExecutor(len(contexts)) as pool:
+            return list(pool.map(one, contexts))
+
+    with recorded():
+        (first, said_first), (second, said_second) = side_by_side(clew.run("one", seed=7), clew.run("two", seed=8))
+        for runs, said in [((first, second), [said_first, said_second]), ((second, first), [said_second, said_first])]:
+            replays = side_by_side(*(clew.replay(run) for run in runs))
+            assert [one for _, one in replays] == said
+            assert all(again.certificate.holds for again, _ in replays)
+        with clew.replay(first):
+            assert body(threading.Barrier(1)) == said_first
+    assert LIVE == {"llm": 6}
 
 
 def test_the_network_is_out_of_reach(recorded: Recorded) -> None:

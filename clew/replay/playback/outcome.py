@@ -136,7 +136,9 @@ def _came_to_the_same(before: Sequence[SpanView], after: Sequence[SpanView]) -> 
 
 
 def _told(span: SpanView) -> list[Any]:
-    return [span.name, span.status == "error", *_plain(span.generated)]
+    if span.status == "error":  # what frameworks make of a failure is not what was given
+        return [span.name, "error"]
+    return [span.name, "", *_plain(span.generated)]
 
 
 def _plain(slots: list[SlotView]) -> list[Any]:
@@ -167,7 +169,7 @@ def outcome_of(reader: Reader, run_id: str) -> Outcome:
     if root.generated:
         return Outcome(_values(root), failed)
     tops = [one for one in spans if one.parent_id == root.span_id and one.end_ns is not None]
-    answers = [one for one in tops if one.generated]
+    answers = [one for one in tops if one.generated and one.status != "error"]
     parts = [one for one in tops if one.kind != "index" and (one.generated or one.status == "error")]
     return Outcome(_values(max(answers, key=lambda one: one.end_ns or 0)) if answers else _NOTHING, failed, parts)
 

@@ -18,6 +18,7 @@ from clew.replay.playback.allowance import forbidden, over
 from clew.replay.playback.certificate import Live
 from clew.replay.playback.instead import Instead
 from clew.replay.playback.miss import told_miss
+from clew.replay.playback.note import notes_of
 from clew.replay.playback.order import PATIENCE_S, Order
 from clew.replay.playback.terms import Terms
 from clew.replay.playback.where import Where
@@ -257,10 +258,7 @@ class Replayer(Where):
                 if one.found.span_id not in seen:
                     seen.add(one.found.span_id)
                     span.link(one.found.trace_id, one.found.span_id, "served_from")
-                if one.found.loose:
-                    self.notes[f"{call.kind} {call.name} was found by what can be seen of it: {one.found.loose}"] = None
-                if one.found.redacted:
-                    self.notes[f"{call.kind} {call.name} was served without a credential that its answer held"] = None
+                self.notes.update((f"{call.kind} {call.name} was {told}", None) for told in notes_of(one.found))
                 if not instead:
                     self.used.append(one.found)
             if not instead:

@@ -316,6 +316,38 @@ def test_branches_that_ask_side_by_side_are_answered_by_their_questions(recorded
         assert {"llm": asked} == LIVE
 
 
+def test_a_question_that_a_patch_changes_is_answered_by_the_program(recorded: Recorded) -> None:
+    def branch(state: Any) -> Any:
+        draft = ask(f"draft {state['topic']}")
+        return {"said": [f"{state['topic']}: {interrupt({'draft': draft})}"]}
+
+    def talk(says: str) -> list[str]:
+        built: Any = StateGraph(State)
+        built.add_node("branch", branch)
+        built.add_conditional_edges(START, lambda _: [Send("branch", {"topic": one}) for one in ("tea", "rum")])
+        agent = built.compile(checkpointer=InMemorySaver())
+        state = agent.invoke({"said": []}, CONFIG)
+        given = {one.id: f"{says} {one.value['draft'][:3]}" for one in state["__interrupt__"]}
+        return agent.invoke(Command(resume=given), CONFIG)["said"]
+
+    with recorded() as tracer:
+        with clew.run("talk") as run:
+            first = talk("yes")
+        assert first == ["tea: yes ans", "rum: yes ans"]
+        clew.flush()
+        with clew.open(tracer.folder.path) as reader:
+            models = [span for span in reader.spans(run) if span.kind == "llm"]
+            drafts = [span.span_id for span in models if "tea" in str(span.used[0].value)]
+        patches = [clew.Answer(span_id, "new") for span_id in drafts]
+        with clew.replay(run, mode="hybrid", patch=patches) as again:
+            assert talk("no") == ["tea: no new", "rum: yes ans"]
+        assert (
+            "LangGraph asked what was not asked in the recorded run, and took the program's answer"
+            in again.certificate.notes
+        )
+    assert LIVE == {"llm": 4}
+
+
 @pytest.mark.parametrize("when", ["interrupt_before", "interrupt_after"])
 def test_a_breakpoint_is_passed_as_recorded(recorded: Recorded, when: str) -> None:
     def one(state: State) -> Any:

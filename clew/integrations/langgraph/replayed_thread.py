@@ -38,9 +38,13 @@ _lock = threading.Lock()
 
 
 def answer_as_recorded(loop: Any, stack: Stack, span: OpenSpan) -> None:
-    """Whatever answer a person gives to a graph, the recorded one counts."""
+    """Whatever answer a person gives to a graph, the recorded one counts; that its store is not recorded is told."""
     replayer = _replayer(stack, span)
     if replayer is None:
+        return
+    if getattr(loop, "store", None) is not None:
+        replayer.notes[f"{span.name} has a store: it is as it is now, and what is written to it stays"] = None
+    if not loop.checkpointer:
         return
     path = replayer.relative(span.path)
     entry = replayer.recording.noted(THREAD, path, number(replayer.top(span), span.path, THREAD, by="replayed"))
@@ -54,8 +58,16 @@ def answer_as_recorded(loop: Any, stack: Stack, span: OpenSpan) -> None:
         replayer.notes[f"the answer with which {span.name} was resumed was not kept: {recorded[1]}"] = None
         return
     if recorded[0] == "each":
-        ids = {question: one for one, question in questions(loop).items()}
+        asked_now = questions(loop)
+        ids = {question: one for one, question in asked_now.items()}
         answer = {ids[asked, at]: one for asked, at, one in recorded[1] if (asked, at) in ids}
+        changed = len(recorded[1]) - len(answer)  # questions that a patch made others: nobody answered them
+        if changed and isinstance(given, dict):
+            others = [one for one in given if one in asked_now and one not in answer][:changed]
+            answer.update((one, given[one]) for one in others)
+            replayer.notes[
+                f"{span.name} asked what was not asked in the recorded run, and took the program's answer"
+            ] = None
     else:
         answer = recorded[1]
     if loose(answer) != loose(given):

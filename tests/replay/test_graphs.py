@@ -150,6 +150,27 @@ def test_a_node_that_was_served_from_a_cache(recorded: Recorded) -> None:
     assert LIVE == {"llm": 1}
 
 
+def test_a_replay_with_a_patch_has_a_cache_of_nodes_of_its_own(recorded: Recorded) -> None:
+    def node(state: State) -> Any:
+        return {"said": [ask("say")]}
+
+    built: Any = StateGraph(State)
+    built.add_node("node", node, cache_policy=CachePolicy(key_func=lambda _: "k"))
+    built.add_edge(START, "node")
+    agent = built.compile(cache=InMemoryCache())
+    with recorded():
+        with clew.run("talk") as run:
+            first = [agent.invoke({"said": []}) for _ in range(2)]
+        with clew.replay(run, mode="hybrid", patch=clew.Model("Counted", says="other")) as again:
+            assert [agent.invoke({"said": []})["said"] for _ in range(2)] == [["other"], ["other"]]
+        assert len(again.certificate.live) == 1
+        assert [agent.invoke({"said": []}) for _ in range(2)] == first
+        agent.clear_cache()
+        with clew.replay(run, mode="hybrid", patch=clew.Model("Counted", says="other")):
+            agent.invoke({"said": []})
+        assert agent.invoke({"said": []})["said"] != ["other"]
+
+
 def test_the_functional_api(recorded: Recorded) -> None:
     @task
     def draft(topic: str) -> str:

@@ -16,10 +16,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, Interrupt
 
+from clew.integrations.langgraph.node_cache import NodeCache
 from clew.integrations.langgraph.thread import INTERRUPT, RESUME, questions
 from clew.replay.answer import unpack
 from clew.replay.playback.replayer import Replayer
@@ -34,6 +36,7 @@ from clew.tracer.span import OpenSpan
 _CHECKPOINTER = "__pregel_checkpointer"
 _UUID_EPOCH_NS = 0x01B21DD213814000 * 100  # from 1582 to 1970
 _copies: weakref.WeakKeyDictionary[Replayer, dict[int, Copy]] = weakref.WeakKeyDictionary()
+_caches: weakref.WeakKeyDictionary[Replayer, dict[int, tuple[Any, Any]]] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -44,6 +47,8 @@ def answer_as_recorded(loop: Any, stack: Stack, span: OpenSpan) -> None:
         return
     if getattr(loop, "store", None) is not None:
         replayer.notes[f"{span.name} has a store: it is as it is now, and what is written to it stays"] = None
+    if replayer.instead.patches and loop.cache is not None and not isinstance(loop.cache, NodeCache):
+        loop.cache = _cache_of_replay(replayer, loop.cache)
     if not loop.checkpointer:
         return
     path = replayer.relative(span.path)
@@ -75,6 +80,17 @@ def answer_as_recorded(loop: Any, stack: Stack, span: OpenSpan) -> None:
         loop.input = dataclasses.replace(loop.input, resume=answer)
     if entry.redacted:
         replayer.notes[f"{span.name} was resumed without a credential that the answer held"] = None
+
+
+def _cache_of_replay(replayer: Replayer, found: Any) -> Any:
+    """A cache of nodes for a replay with patches, of which what stands in the program's knows nothing, nor is to learn."""
+    with _lock:
+        own = _caches.setdefault(replayer, {})
+        if id(found) not in own:
+            made: InMemoryCache[Any] = InMemoryCache()
+            own[id(found)] = found, made
+            own[id(made)] = made, made  # a graph inside may be handed it
+    return own[id(found)][1]
 
 
 def saver(graph: Any, config: Any, found: Any) -> Any:

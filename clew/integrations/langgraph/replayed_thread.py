@@ -16,12 +16,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, Interrupt
 
-from clew.integrations.langgraph.node_cache import NodeCache
 from clew.integrations.langgraph.thread import INTERRUPT, RESUME, questions
 from clew.replay.answer import unpack
 from clew.replay.playback.replayer import Replayer
@@ -47,7 +45,7 @@ def answer_as_recorded(loop: Any, stack: Stack, span: OpenSpan) -> None:
         return
     if getattr(loop, "store", None) is not None:
         replayer.notes[f"{span.name} has a store: it is as it is now, and what is written to it stays"] = None
-    if replayer.instead.patches and loop.cache is not None and not isinstance(loop.cache, NodeCache):
+    if replayer.instead.patches and loop.cache is not None:
         loop.cache = _cache_of_replay(replayer, loop.cache)
     if not loop.checkpointer:
         return
@@ -84,6 +82,13 @@ def answer_as_recorded(loop: Any, stack: Stack, span: OpenSpan) -> None:
 
 def _cache_of_replay(replayer: Replayer, found: Any) -> Any:
     """A cache of nodes for a replay with patches, of which what stands in the program's knows nothing, nor is to learn."""
+    # Not at the top: what is imported first in a replay draws ids at the place of the graph.
+    from langgraph.cache.memory import InMemoryCache
+
+    from clew.integrations.langgraph.node_cache import NodeCache
+
+    if isinstance(found, NodeCache):  # it serves nothing in a replay
+        return found
     with _lock:
         own = _caches.setdefault(replayer, {})
         if id(found) not in own:

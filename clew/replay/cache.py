@@ -161,6 +161,9 @@ class CachePolicy:
     def _ask(self, call: Call) -> Asked | Together | None:
         if call.exchange is None or call.span is None:
             return None
+        if (uncached := call.facts.get("uncached")) is not None:  # a layer above knows what no key tells
+            call.span.attributes({"clew.cache.bypass": uncached})
+            return None
         settings = here(self.said, asked_for=call.operation == "call")
         if settings is None or ("function" if call.operation == "call" else call.kind) not in settings.kinds:
             return None

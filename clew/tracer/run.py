@@ -86,7 +86,7 @@ class run:  # noqa: N801 - used as a verb, like open()
             if self.seed is not None and self._span is not None:
                 with tracer.faults.guard("seed of a run"):
                     seeded = importlib.import_module("clew.replay.ambient.seeded")  # of a floor above
-                    self._derived = seeded.derived(self.seed, self._span.path)
+                    self._derived = seeded.derived(self.seed, self._span)
                     self._derived.__enter__()
         return self
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import collections
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
@@ -255,6 +256,50 @@ def test_what_an_exception_was_raised_from_comes_again(recorded: Recorded) -> No
     assert type(again) is KeyError
     assert again.args == ("key",)
     assert LIVE == {"tool": 1}
+
+
+class Limited(Exception):
+    """As clients of models raise it: it holds the response, which nobody can keep."""
+
+    def __init__(self, message: str, *, response: object, body: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.response, self.body, self.status_code = response, body, 429
+
+
+class Busy(Counted):
+    """Every other call is one too many."""
+
+    def _answer(self, messages: list[Any]) -> AIMessage:
+        if live("busy") % 2:
+            raise Limited("slow down", response=threading.Lock(), body={"retry": 1})
+        return super()._answer(messages)
+
+
+def test_a_failure_that_holds_what_cannot_be_kept_is_caught_as_it_was(recorded: Recorded) -> None:
+    def retried() -> str:
+        again = Busy().with_retry(retry_if_exception_type=(Limited,), wait_exponential_jitter=False)
+        return again.invoke("one").text
+
+    def beside() -> str:
+        return Busy().with_fallbacks([Counted()], exceptions_to_handle=(Limited,)).invoke("two").text
+
+    def told() -> str:
+        with pytest.raises(Limited, match="slow down") as raised:
+            Busy().invoke("three")
+        return f"{raised.value.status_code} {raised.value.body}"
+
+    with recorded():
+        for body in (retried, beside, told):
+            LIVE["busy"] = 0
+            with clew.run("answer") as run:
+                first = body()
+            asked = dict(LIVE)
+            with clew.replay(run) as again:
+                assert body() == first
+            assert again.certificate.holds
+            assert asked == LIVE
+            assert "without what could not be kept of it: response" in str(again.certificate)
+    assert first == "429 {'retry': 1}"
 
 
 # -- ids that are minted on the way

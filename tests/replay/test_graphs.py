@@ -14,6 +14,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
 from langgraph.func import entrypoint, task
 from langgraph.graph import START, StateGraph
+from langgraph.store.base import BaseStore
+from langgraph.store.memory import InMemoryStore
 from langgraph.types import CachePolicy, Command, RetryPolicy, Send, interrupt
 
 import clew
@@ -148,6 +150,27 @@ def test_a_node_that_was_served_from_a_cache(recorded: Recorded) -> None:
     assert LIVE == {"llm": 1}
 
 
+def test_a_replay_with_a_patch_has_a_cache_of_nodes_of_its_own(recorded: Recorded) -> None:
+    def node(state: State) -> Any:
+        return {"said": [ask("say")]}
+
+    built: Any = StateGraph(State)
+    built.add_node("node", node, cache_policy=CachePolicy(key_func=lambda _: "k"))
+    built.add_edge(START, "node")
+    agent = built.compile(cache=InMemoryCache())
+    with recorded():
+        with clew.run("talk") as run:
+            first = [agent.invoke({"said": []}) for _ in range(2)]
+        with clew.replay(run, mode="hybrid", patch=clew.Model("Counted", says="other")) as again:
+            assert [agent.invoke({"said": []})["said"] for _ in range(2)] == [["other"], ["other"]]
+        assert len(again.certificate.live) == 1
+        assert [agent.invoke({"said": []}) for _ in range(2)] == first
+        agent.clear_cache()
+        with clew.replay(run, mode="hybrid", patch=clew.Model("Counted", says="other")):
+            agent.invoke({"said": []})
+        assert agent.invoke({"said": []})["said"] != ["other"]
+
+
 def test_the_functional_api(recorded: Recorded) -> None:
     @task
     def draft(topic: str) -> str:
@@ -185,6 +208,32 @@ def test_the_functional_api(recorded: Recorded) -> None:
         assert again.certificate.holds
         assert again.certificate.notes == ["LangGraph was resumed with the recorded answer in place of another one"]
     assert LIVE == {"llm": 8}
+
+
+def test_a_store_is_not_part_of_the_recording_and_the_certificate_says_so(recorded: Recorded) -> None:
+    def node(state: State, *, store: BaseStore) -> Any:
+        store.put(("notes",), f"note {len(store.search(('notes',)))}", {"text": "x"})
+        return {"said": [ask("say"), str(len(store.search(("notes",))))]}
+
+    built: Any = StateGraph(State)
+    built.add_node("node", node)
+    built.add_edge(START, "node")
+
+    def said(agent: Any) -> list[str]:
+        return agent.invoke({"said": []})["said"]
+
+    with recorded():
+        agent = built.compile(store=InMemoryStore())
+        with clew.run("talk") as run:
+            first = said(agent)
+        for other, same in ((agent, False), (built.compile(store=InMemoryStore()), True)):
+            with clew.replay(run) as again:
+                assert (said(other) == first) is same
+            assert again.certificate.holds is same
+            assert again.certificate.notes == [
+                "LangGraph has a store: it is as it is now, and what is written to it stays"
+            ]
+    assert LIVE == {"llm": 1}
 
 
 def test_ids_of_messages_are_the_same_in_two_replays(recorded: Recorded) -> None:

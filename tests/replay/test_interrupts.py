@@ -17,6 +17,7 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, Send, interrupt
 
 import clew
+from clew.store.errors import ReplayMiss
 from tests.replay.conftest import LIVE, Counted, Recorded, live
 
 
@@ -284,6 +285,38 @@ def test_whether_a_question_was_answered_before_a_call_beside_it_does_not_count(
         assert again.certificate.holds
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_task_that_was_run_again_and_asks_more_than_it_did_is_not_answered(recorded: Recorded, before: int) -> None:
+    times = [2]
+
+    def sample() -> str:
+        return Counted(temperature=1.0).invoke("say").text
+
+    def node(state: State) -> Any:
+        drafts = [sample() for _ in range(before)]
+        interrupt("go on?")
+        return {"said": [*drafts, *(sample() for _ in range(times[-1]))]}
+
+    def talk() -> list[str]:
+        agent = graph(node)
+        agent.invoke({"said": []}, CONFIG)
+        return agent.invoke(Command(resume="yes"), CONFIG)["said"]
+
+    with recorded():
+        with clew.run("talk") as run:
+            first = talk()
+        with clew.replay(run) as again:
+            assert talk() == first
+        assert again.certificate.holds
+        times.append(3)
+        with pytest.raises(ReplayMiss, match="asked here"), clew.replay(run):
+            talk()
+        asked = LIVE["llm"]
+        with clew.replay(run, mode="hybrid") as again:
+            assert talk() == [*first, f"answer {asked + 1} to say"]
+        assert len(again.certificate.live) == 1
+
+
 def test_branches_that_ask_side_by_side_are_answered_by_their_questions(recorded: Recorded) -> None:
     def fan(state: State) -> list[Send]:
         return [Send("branch", {"said": [], "topic": topic}) for topic in ("tea", "milk", "rum")]
@@ -312,6 +345,38 @@ def test_branches_that_ask_side_by_side_are_answered_by_their_questions(recorded
             assert talk("no") == first
         assert again.certificate.holds
         assert {"llm": asked} == LIVE
+
+
+def test_a_question_that_a_patch_changes_is_answered_by_the_program(recorded: Recorded) -> None:
+    def branch(state: Any) -> Any:
+        draft = ask(f"draft {state['topic']}")
+        return {"said": [f"{state['topic']}: {interrupt({'draft': draft})}"]}
+
+    def talk(says: str) -> list[str]:
+        built: Any = StateGraph(State)
+        built.add_node("branch", branch)
+        built.add_conditional_edges(START, lambda _: [Send("branch", {"topic": one}) for one in ("tea", "rum")])
+        agent = built.compile(checkpointer=InMemorySaver())
+        state = agent.invoke({"said": []}, CONFIG)
+        given = {one.id: f"{says} {one.value['draft'][:3]}" for one in state["__interrupt__"]}
+        return agent.invoke(Command(resume=given), CONFIG)["said"]
+
+    with recorded() as tracer:
+        with clew.run("talk") as run:
+            first = talk("yes")
+        assert first == ["tea: yes ans", "rum: yes ans"]
+        clew.flush()
+        with clew.open(tracer.folder.path) as reader:
+            models = [span for span in reader.spans(run) if span.kind == "llm"]
+            drafts = [span.span_id for span in models if "tea" in str(span.used[0].value)]
+        patches = [clew.Answer(span_id, "new") for span_id in drafts]
+        with clew.replay(run, mode="hybrid", patch=patches) as again:
+            assert talk("no") == ["tea: no new", "rum: yes ans"]
+        assert (
+            "LangGraph asked what was not asked in the recorded run, and took the program's answer"
+            in again.certificate.notes
+        )
+    assert LIVE == {"llm": 4}
 
 
 @pytest.mark.parametrize("when", ["interrupt_before", "interrupt_after"])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextvars
+import random
 import threading
+import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.tools import tool
@@ -181,6 +186,31 @@ def test_a_call_without_context_fails_closed(recorded: Recorded) -> None:
     assert LIVE["llm"] == 1
 
 
+def test_a_call_without_context_that_goes_live_is_told_and_does_not_write(recorded: Recorded) -> None:
+    @tool
+    def pay(x: int) -> str:
+        """Pay."""
+        return f"paid {live('pay')}"
+
+    clew.effect("write", idempotency_key=lambda arguments: arguments["x"])(pay)
+
+    def body() -> list[str]:
+        return contextvars.Context().run(lambda: [Counted().invoke("one").text, pay.invoke({"x": 1})])
+
+    with recorded():
+        with clew.run("answer") as run:
+            body()
+        with pytest.raises(ReplayMiss, match="allow it by its name"), clew.replay(run, mode="hybrid") as again:
+            body()
+        assert [(one.name, one.refused) for one in again.certificate.live] == [("Counted", False), ("pay", True)]
+        assert LIVE == {"llm": 2, "pay": 1}
+        with clew.replay(run, mode="hybrid", allow=["llm", "pay"]) as again:
+            body()
+        assert not again.certificate.holds
+        assert "given no context" in again.certificate.live[0].why
+    assert LIVE == {"llm": 3, "pay": 2}
+
+
 def test_a_replay_is_a_run_and_can_be_replayed(recorded: Recorded) -> None:
     with recorded() as tracer:
         with clew.run("answer") as run:
@@ -218,6 +248,44 @@ def test_random_values_of_a_seeded_run_come_again(recorded: Recorded) -> None:
             assert ask() == first
     assert again.certificate.holds
     assert {"random": 1, "uuid4": 1, "clock": 1}.items() <= again.certificate.draws.items()
+
+
+def test_runs_with_seeds_and_their_replays_side_by_side(recorded: Recorded) -> None:
+    def body(meet: threading.Barrier) -> list[str]:
+        said = []
+        for _ in range(3):
+            meet.wait(10)
+            asked = f"{random.random()} {np.random.rand()} {uuid.uuid4()} {clew.time_ns()}"
+            said.append(Counted().invoke(asked).text)
+        return said
+
+    def side_by_side(*contexts: Any) -> list[tuple[Any, list[str]]]:
+        meet, inside = threading.Barrier(len(contexts)), threading.Barrier(len(contexts))
+
+        def one(entered: Any) -> tuple[Any, list[str]]:
+            try:
+                with entered as run:
+                    inside.wait(10)
+                    said = body(meet)
+                    inside.wait(10)
+                return run, said
+            except Exception:
+                meet.abort()
+                inside.abort()
+                raise
+
+        with ThreadPoolExecutor(len(contexts)) as pool:
+            return list(pool.map(one, contexts))
+
+    with recorded():
+        (first, said_first), (second, said_second) = side_by_side(clew.run("one", seed=7), clew.run("two", seed=8))
+        for runs, said in [((first, second), [said_first, said_second]), ((second, first), [said_second, said_first])]:
+            replays = side_by_side(*(clew.replay(run) for run in runs))
+            assert [one for _, one in replays] == said
+            assert all(again.certificate.holds for again, _ in replays)
+        with clew.replay(first):
+            assert body(threading.Barrier(1)) == said_first
+    assert LIVE == {"llm": 6}
 
 
 def test_the_network_is_out_of_reach(recorded: Recorded) -> None:

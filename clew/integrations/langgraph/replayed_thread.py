@@ -34,13 +34,20 @@ from clew.tracer.span import OpenSpan
 _CHECKPOINTER = "__pregel_checkpointer"
 _UUID_EPOCH_NS = 0x01B21DD213814000 * 100  # from 1582 to 1970
 _copies: weakref.WeakKeyDictionary[Replayer, dict[int, Copy]] = weakref.WeakKeyDictionary()
+_caches: weakref.WeakKeyDictionary[Replayer, dict[int, tuple[Any, Any]]] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
 def answer_as_recorded(loop: Any, stack: Stack, span: OpenSpan) -> None:
-    """Whatever answer a person gives to a graph, the recorded one counts."""
+    """Whatever answer a person gives to a graph, the recorded one counts; that its store is not recorded is told."""
     replayer = _replayer(stack, span)
     if replayer is None:
+        return
+    if getattr(loop, "store", None) is not None:
+        replayer.notes[f"{span.name} has a store: it is as it is now, and what is written to it stays"] = None
+    if replayer.instead.patches and loop.cache is not None:
+        loop.cache = _cache_of_replay(replayer, loop.cache)
+    if not loop.checkpointer:
         return
     path = replayer.relative(span.path)
     entry = replayer.recording.noted(THREAD, path, replayer.turn(span, span.path, THREAD, by="replayed"))
@@ -54,8 +61,16 @@ def answer_as_recorded(loop: Any, stack: Stack, span: OpenSpan) -> None:
         replayer.notes[f"the answer with which {span.name} was resumed was not kept: {recorded[1]}"] = None
         return
     if recorded[0] == "each":
-        ids = {question: one for one, question in questions(loop).items()}
+        asked_now = questions(loop)
+        ids = {question: one for one, question in asked_now.items()}
         answer = {ids[asked, at]: one for asked, at, one in recorded[1] if (asked, at) in ids}
+        changed = len(recorded[1]) - len(answer)  # questions that a patch made others: nobody answered them
+        if changed and isinstance(given, dict):
+            others = [one for one in given if one in asked_now and one not in answer][:changed]
+            answer.update((one, given[one]) for one in others)
+            replayer.notes[
+                f"{span.name} asked what was not asked in the recorded run, and took the program's answer"
+            ] = None
     else:
         answer = recorded[1]
     if loose(answer) != loose(given):
@@ -63,6 +78,24 @@ def answer_as_recorded(loop: Any, stack: Stack, span: OpenSpan) -> None:
         loop.input = dataclasses.replace(loop.input, resume=answer)
     if entry.redacted:
         replayer.notes[f"{span.name} was resumed without a credential that the answer held"] = None
+
+
+def _cache_of_replay(replayer: Replayer, found: Any) -> Any:
+    """A cache of nodes for a replay with patches, of which what stands in the program's knows nothing, nor is to learn."""
+    # Not at the top: what is imported first in a replay draws ids at the place of the graph.
+    from langgraph.cache.memory import InMemoryCache
+
+    from clew.integrations.langgraph.node_cache import NodeCache
+
+    if isinstance(found, NodeCache):  # it serves nothing in a replay
+        return found
+    with _lock:
+        own = _caches.setdefault(replayer, {})
+        if id(found) not in own:
+            made: InMemoryCache[Any] = InMemoryCache()
+            own[id(found)] = found, made
+            own[id(made)] = made, made  # a graph inside may be handed it
+    return own[id(found)][1]
 
 
 def saver(graph: Any, config: Any, found: Any) -> Any:

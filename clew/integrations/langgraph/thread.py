@@ -26,7 +26,9 @@ def begins(loop: Any) -> None:
     """A graph's loop has read its checkpoint, and is about to take its input."""
     tracer = init.active()
     stack = tracer.policies if tracer is not None else None
-    if tracer is None or not isinstance(stack, Stack) or stack.recorder is None or not loop.checkpointer:
+    if tracer is None or not isinstance(stack, Stack) or stack.recorder is None:
+        return
+    if not loop.checkpointer and not stack.replayers:
         return
     with tracer.faults.guard("LangGraph thread"):
         span = open_runs.span_of(getattr(loop.manager, "run_id", None)) or context.enclosing()
@@ -34,7 +36,8 @@ def begins(loop: Any) -> None:
             from clew.integrations.langgraph import replayed_thread
 
             replayed_thread.answer_as_recorded(loop, stack, span)
-        stack.recorder.note("thread", "begin", THREAD, _told(loop), span)
+        if loop.checkpointer:
+            stack.recorder.note("thread", "begin", THREAD, _told(loop), span)
 
 
 def _told(loop: Any) -> dict[str, Any]:

@@ -36,7 +36,8 @@ class Ambient:
     `datetime.now`, `time.time` and their like are told it; MissingExtra is raised if `clew[clock]` is not there.
 
     A source that the program seeds itself is its own from then on. An activation may be entered more than once and in
-    several threads; of several the newest counts, and the last one to end leaves everything as it was found.
+    several threads; of several the newest counts whose part it is what draws (`holds()` says so), and the last one to
+    end leaves everything as it was found.
     """
 
     def __init__(
@@ -46,9 +47,10 @@ class Ambient:
         place: Callable[[], str] = clocks.here,
         clock: Callable[[str, int], int | None] | None = None,
         moment: Callable[[], int | None] | None = None,
+        holds: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._draws = Draws(seed, place)
-        self._recalled = Recalled(clock, moment) if clock is not None else None
+        self._draws = Draws(seed, place, holds)
+        self._recalled = Recalled(clock, moment, holds) if clock is not None else None
         self._travel = Travel(moment, self._draws.count) if moment is not None else None
         self._depth = 0
 

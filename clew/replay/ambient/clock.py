@@ -66,12 +66,17 @@ class Recalled:
 
     `recorded(place, n)` is in nanoseconds since the epoch, n from 0, None where nothing was. `moment()` is when the
     enclosing span was recorded to begin, asked while nothing has been told yet; else the true time is where it starts.
+    Where not `holds()`, it tells what it was told.
     """
 
     def __init__(
-        self, recorded: Callable[[str, int], int | None], moment: Callable[[], int | None] | None = None
+        self,
+        recorded: Callable[[str, int], int | None],
+        moment: Callable[[], int | None] | None = None,
+        holds: Callable[[], bool] = lambda: True,
     ) -> None:
         self.readings = 0
+        self._holds = holds
         self._recorded = recorded
         self._moment = moment
         self._made: dict[str, int] = {}
@@ -80,6 +85,8 @@ class Recalled:
         self._lock = threading.Lock()
 
     def clock(self, place: str, true_ns: int) -> int:
+        if not self._holds():
+            return true_ns
         with self._lock:
             n = self._made.get(place, 0)
             self._made[place] = n + 1

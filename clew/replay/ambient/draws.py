@@ -13,20 +13,22 @@ from clew.replay.ambient.stream import Stream
 
 T = TypeVar("T")
 
-ACTIVE: list[Draws] = []  # the last one counts
+ACTIVE: list[Draws] = []  # the newest is the last
 _PROCESS = "the process"
 
 
 class Draws:
     """`counts` has the program's own draws under their source and others' under `SOURCE by NAME`; `unseen` what was
-    used and is not derived; `own` the sources that the program seeded itself."""
+    used and is not derived; `own` the sources that the program seeded itself. `holds()` says whether what runs here is
+    part of it."""
 
-    def __init__(self, seed: bytes, place: Callable[[], str]) -> None:
+    def __init__(self, seed: bytes, place: Callable[[], str], holds: Callable[[], bool] = lambda: True) -> None:
         self.counts: dict[str, int] = {}
         self.unseen: dict[str, None] = {}
         self.own: set[str] = set()
         self.saved: dict[str, Any] = {}  # by source: the state of the real generators before this
         self.base: dict[str, Any] = {}  # by source: the state that they were given instead
+        self.holds = holds
         self._seed = seed
         self._place = place
         self._made: dict[tuple[str, str, str], tuple[Any, str]] = {}
@@ -80,11 +82,11 @@ class Draws:
 
 
 def active() -> Draws | None:
-    """The activation that counts now."""
-    try:
-        return ACTIVE[-1]
-    except IndexError:
-        return None
+    """The activation that counts here: of several, the newest that this is part of, else the newest."""
+    known = ACTIVE[:]
+    if len(known) < 2:
+        return known[0] if known else None
+    return next((one for one in reversed(known) if one.holds()), known[-1])
 
 
 def _itself(stream: Stream) -> Stream:

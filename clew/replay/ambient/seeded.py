@@ -6,19 +6,27 @@ from blake3 import blake3
 
 from clew.replay.ambient.activation import Ambient
 from clew.tracer import branch, context
+from clew.tracer.span import OpenSpan
 
 _CONTEXT = "clew 2026 run seed v1"
 
 
-def derived(seed: int, root_path: str) -> Ambient:
-    """What to enter while the run is open."""
+def derived(seed: int, root: OpenSpan) -> Ambient:
+    """What to enter while the run is open; `root` is its root."""
 
     def place() -> str:
         span = context.enclosing()
         path = "" if span is None else span.path
-        return ("" if path == root_path else path.removeprefix(f"{root_path}/")) + branch.place(path)
+        return ("" if path == root.path else path.removeprefix(f"{root.path}/")) + branch.place(path)
 
-    return Ambient(seed_bytes(seed), place=place)
+    def holds() -> bool:
+        span = context.enclosing()
+        run = None if span is None else span.run
+        while run is not None and run is not root.run:
+            run = run.parent
+        return span is None or run is not None
+
+    return Ambient(seed_bytes(seed), place=place, holds=holds)
 
 
 def seed_bytes(seed: int | str) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from clew.replay.ambient.draws import Draws, active
+from clew.replay.ambient.draws import ACTIVE, Draws, active
 from clew.replay.ambient.patch import Patches
 from clew.replay.ambient.stream import Stream
 
@@ -47,8 +47,8 @@ def patch(patches: Patches) -> None:
 def begin(draws: Draws) -> None:
     """Seed the generators of all devices."""
     torch: Any = sys.modules[MODULE]
-    if (before := active()) is not None:
-        _look(before)
+    if ACTIVE:
+        _look(ACTIVE[-1])
     draws.saved[SOURCE] = _states()
     _seed(draws, torch.manual_seed.clew_real)
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from clew.lineage.reader import Reader
-from clew.replay.playback.outcome import answer_of, compare, counted
+from clew.replay.playback.outcome import compare, counted, outcome_of
 from clew.replay.playback.replay import installed
 from clew.replay.playback.replayer import Replayer
 from clew.replay.playback.surroundings import Surroundings
@@ -91,8 +91,8 @@ class _Session:
             certificate.replay_id = run.run_id.hex()
             compare(
                 certificate,
-                answer_of(self.reader, self.recording.run_id),
-                answer_of(self.reader, certificate.replay_id),
+                outcome_of(self.reader, self.recording.run_id),
+                outcome_of(self.reader, certificate.replay_id),
             )
         elif certificate.error is None:
             certificate.notes.append("the program did not come to this run, or it asked nothing")

@@ -21,6 +21,12 @@ class Instead:
         """What makes the answer of a recorded call that is patched, of its exchange, its entry and what reads an entry."""
         return None if recorded is None else self.answers.get((recorded.span_id, request))
 
+    def inside(self, recorded: Answer | None, request: bytes) -> str | None:
+        """What of that which a recorded call did is patched, so that its answer is not known any more."""
+        if recorded is None or not self.patches or self.answer(recorded, request) is not None:
+            return None
+        return next((one.patch.title for one in self.patches if one.is_inside(recorded)), None)
+
     def changed(self, call: Call, response: Any) -> Any:
         """A response as it is with what was patched in it."""
         return response if self.change is None else self.change(call, response)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from clew.lineage.reader import Reader
-from clew.lineage.view import SpanView, span_views
+from clew.lineage.view import SlotView, SpanView, span_views
 from clew.replay.playback.certificate import Certificate
 from clew.replay.playback.replayer import Replayer
 from clew.replay.playback.surroundings import Surroundings
@@ -38,7 +39,7 @@ def concluded(
     span.end(generated=outputs, answer=outputs, error=error, attributes=_attributes(certificate))
     tracer.flush()
     reader = Reader(tracer.folder.path)
-    before, after = answer_of(reader, recording.run_id), answer_of(reader, certificate.replay_id)
+    before, after = outcome_of(reader, recording.run_id), outcome_of(reader, certificate.replay_id)
     compare(certificate, before, after)
     return certificate
 
@@ -103,15 +104,57 @@ def recording_digest(entries: list[Answer]) -> str:
     return str(digest(Domain.TREE, b"".join(len(part).to_bytes(8, "big") + part for part in told)))
 
 
-def compare(certificate: Certificate, before: Any, after: Any) -> None:
-    """Note both answers, and whether they are one."""
-    certificate.recorded_answer = None if before is _NOTHING else before
-    certificate.answer = None if after is _NOTHING else after
-    if before is not _NOTHING and after is not _NOTHING:
-        certificate.equal = bool(unnamed(before, {}) == unnamed(after, {}))
+class Outcome(NamedTuple):
+    """How a run came out: its answer, and whether it failed. `parts` are what ran at its top, in the order in which they
+    began, of a run that did not say what its answer is."""
+
+    answer: Any
+    failed: bool = False
+    parts: Sequence[SpanView] = ()
 
 
-def answer_of(reader: Reader, run_id: str) -> Any:
+def compare(certificate: Certificate, before: Outcome, after: Outcome) -> None:
+    """Note both answers, and whether they are one. Of runs that do not say what their answer is, and in which nothing went
+    live, all that ran at the top came to the same."""
+    certificate.recorded_answer = None if before.answer is _NOTHING else before.answer
+    certificate.answer = None if after.answer is _NOTHING else after.answer
+    if before.failed and certificate.error is None:
+        certificate.equal = False
+        certificate.notes.append("the recorded run failed, and its replay did not")
+    elif before.parts and after.parts and not certificate.live:
+        certificate.equal = _came_to_the_same(before.parts, after.parts)
+    elif before.answer is not _NOTHING:
+        certificate.equal = bool(unnamed(before.answer, {}) == unnamed(after.answer, {}))
+
+
+def _came_to_the_same(before: Sequence[SpanView], after: Sequence[SpanView]) -> bool | None:
+    """Whether what ran at the top of two runs gave the same: one after the other or, as what runs side by side begins in
+    any order, what was given the same. None where content is lost."""
+    try:
+        one, other = [_told(span) for span in before], [_told(span) for span in after]
+        return one == other or _by_input(before, one) == _by_input(after, other)
+    except ClewError:
+        return None
+
+
+def _told(span: SpanView) -> list[Any]:
+    if span.status == "error":  # what frameworks make of a failure is not what was given
+        return [span.name, "error"]
+    return [span.name, "", *_plain(span.generated)]
+
+
+def _plain(slots: list[SlotView]) -> list[Any]:
+    return [[slot.role, slot.name, unnamed(slot.value, {})] for slot in slots]
+
+
+def _by_input(spans: Sequence[SpanView], told: list[Any]) -> dict[str, list[Any]]:
+    found: defaultdict[str, list[Any]] = defaultdict(list)
+    for span, one in zip(spans, told, strict=True):
+        found[repr([span.name, _plain(span.used)])].append(one)
+    return found
+
+
+def outcome_of(reader: Reader, run_id: str) -> Outcome:
     """What a run answered: what it said its answer is, else what its last graph or boundary gave."""
     with reader.connection() as connection:
         run = catalog.run.c
@@ -119,15 +162,18 @@ def answer_of(reader: Reader, run_id: str) -> Any:
             sa.select(run.id, run.answer, run.root).where(run.run_id == bytes.fromhex(run_id))
         ).first()
         if row is None:
-            return _NOTHING
+            return Outcome(_NOTHING)
         spans = span_views(reader.store, connection, row.id)
     root = next((one for one in spans if one.run_id == run_id), None)
     if root is None:
-        return _NOTHING
+        return Outcome(_NOTHING)
+    failed = root.status == "error"
     if root.generated:
-        return _values(root)
-    tops = [one for one in spans if one.parent_id == root.span_id and one.generated and one.end_ns is not None]
-    return _values(max(tops, key=lambda one: one.end_ns or 0)) if tops else _NOTHING
+        return Outcome(_values(root), failed)
+    tops = [one for one in spans if one.parent_id == root.span_id and one.end_ns is not None]
+    answers = [one for one in tops if one.generated and one.status != "error"]
+    parts = [one for one in tops if one.kind != "index" and (one.generated or one.status == "error")]
+    return Outcome(_values(max(answers, key=lambda one: one.end_ns or 0)) if answers else _NOTHING, failed, parts)
 
 
 def _values(span: SpanView) -> Any:

@@ -21,7 +21,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from clew.lineage.reader import Reader
-from clew.replay.playback.prompt import SeenPrompt, find, prompts
+from clew.lineage.view import SpanView
+from clew.replay.playback.inside import around
+from clew.replay.playback.prompt import SeenPrompt, find, prompts, says
 from clew.replay.playback.replayer import Replayer
 from clew.replay.recording.recording import Recording
 from clew.store import record
@@ -47,6 +49,7 @@ class InForce:
         self.made: dict[int, tuple[Any, Any]] = {}  # by identity: the program's own thing, and what stands in for it
         self.names: dict[int, tuple[str, str]] = {}  # by identity of the own: its name in span paths, and the other's
         self.lock = threading.Lock()
+        self._around: set[str] | None = None
 
     def stands_in(self, thing: Any) -> bool:
         """Whether a thing is one of those that were put in the place of the program's own."""
@@ -64,6 +67,15 @@ class InForce:
         """What is patched was used."""
         with self.lock:
             self.count += 1
+
+    def is_inside(self, call: record.Answer) -> bool:
+        """Whether a recorded call did what is patched: its answer then depends on it."""
+        with self.lock:
+            if self._around is None:
+                runs = {self.replayer.recording.run_id, *(one.run_id.hex() for one in self.replayer.recording.calls)}
+                reader, touches = Reader(self.replayer.tracer.folder.path), self.patch.touches
+                self._around = around(reader, runs, functools.partial(touches, self.about))
+            return call.span_id.hex() in self._around
 
 
 _in_force: list[InForce] = []
@@ -92,6 +104,10 @@ class Patch:
     def about(self, reader: Reader, recording: Recording) -> Any:
         """What must be known of the recorded run. NotFound and ValueError for what makes no sense in it."""
         return None
+
+    def touches(self, about: Any, span: SpanView) -> bool:
+        """Whether a recorded span is of what is patched; `about` is what is known of the run."""
+        raise NotImplementedError
 
     def hold(self, force: InForce) -> None:
         """Say to the replayer what it is to answer otherwise."""
@@ -151,6 +167,9 @@ class Prompt(Patch):
         else:
             self._check_template(found)
         return found
+
+    def touches(self, about: SeenPrompt, span: SpanView) -> bool:
+        return says(span, about)
 
     def _check_literal(self, found: SeenPrompt) -> None:
         if not isinstance(self.new, str) and [role for role, _ in self.new] != ["system"]:
@@ -235,6 +254,14 @@ class Model(Patch):
             raise ValueError(f"the patch of {self.title} holds an object, which another process cannot be given")
         return _plain({"patch": self.kind, "name": self.name, "changes": self.changes}, self)
 
+    def touches(self, about: Any, span: SpanView) -> bool:
+        slot = next((one for one in span.used if one.role == "model"), None) if span.kind == "llm" else None
+        if slot is None:
+            return span.kind == "llm"
+        told = {**slot.value["parameters"], **slot.value}
+        known = {slot.name, span.name, *(told.get(name) for name in ("model", "model_name", "_type", "class"))}
+        return self.name in known or self.name == told["class"].rpartition(".")[2]
+
 
 class Tool(Patch):
     """Another implementation of a tool: `clew.Tool("search", my_search)`.
@@ -258,6 +285,10 @@ class Tool(Patch):
 
     def to_dict(self) -> dict[str, Any]:
         raise ValueError(f"the patch of {self.title} is code, which another process cannot be given as data")
+
+    def touches(self, about: Any, span: SpanView) -> bool:
+        roles = ("tool", "tools") if hasattr(self.instead, "invoke") else ("tool",)  # models are shown its definition
+        return any(one.role in roles and one.name == self.name for one in span.used)
 
 
 class Retrieved(Patch):
@@ -283,6 +314,10 @@ class Retrieved(Patch):
 
     def to_dict(self) -> dict[str, Any]:
         return _plain({"patch": self.kind, "which": self.which, "text": self.text, "metadata": self.metadata}, self)
+
+    def touches(self, about: Any, span: SpanView) -> bool:
+        found = [one for one in span.generated if one.kind == "document"] if span.kind == "retriever" else []
+        return any(self.which in (one.value["text"], one.value["id"]) or self._names(str(one.digest)) for one in found)
 
     def hold(self, force: InForce) -> None:
         instead, before = force.replayer.instead, force.replayer.instead.change
@@ -321,9 +356,11 @@ class Retrieved(Patch):
         return found.model_copy(update=update)
 
     def _is_digest(self, force: InForce, found: Any) -> bool:
-        if not self.which.startswith("b3:") or len(self.which) < 11:
-            return False
-        return str(Batch(force.replayer.tracer.gate).part(found)[1]).startswith(self.which)
+        is_digest = self.which.startswith("b3:")
+        return is_digest and self._names(str(Batch(force.replayer.tracer.gate).part(found)[1]))
+
+    def _names(self, digest: str) -> bool:
+        return len(self.which) >= 11 and digest.startswith(self.which)
 
 
 class Answer(Patch):
@@ -369,6 +406,9 @@ class Answer(Patch):
                     f"span {self.of} answered {len(parts)} texts at once: it needs as many vectors, not {len(values)}"
                 )
         return list(zip(parts, values, strict=True))
+
+    def touches(self, about: list[tuple[record.Answer, Any]], span: SpanView) -> bool:
+        return span.span_id == about[0][0].span_id.hex()
 
     def hold(self, force: InForce) -> None:
         for part, value in force.about:

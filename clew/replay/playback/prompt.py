@@ -91,6 +91,14 @@ def find(known: list[SeenPrompt], name: str) -> SeenPrompt:
     raise NotFound(f"this run has no prompt {name!r}{hint}; its prompts: {listed} (`clew show RUN --prompts`)")
 
 
+def says(span: SpanView, prompt: SeenPrompt) -> bool:
+    """Whether a span is one of a use of this prompt."""
+    if prompt.kind == "template":
+        return span.kind == "prompt" and any(slot.digest == prompt.digest for slot in span.used)
+    texts = [text_of(message["content"]) for message in _system_messages(span.used)] if span.kind == "llm" else []
+    return any(str(text_digest(text)) == prompt.digest for text in texts)
+
+
 def _template(
     span: SpanView, spans: dict[str, SpanView], found: dict[tuple[str, str], SeenPrompt], rendered: set[str]
 ) -> None:

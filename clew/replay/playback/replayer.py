@@ -18,12 +18,13 @@ from clew.replay.playback.allowance import forbidden, over
 from clew.replay.playback.certificate import Live
 from clew.replay.playback.instead import Instead
 from clew.replay.playback.miss import told_miss
+from clew.replay.playback.note import notes_of
 from clew.replay.playback.order import PATIENCE_S, Order
 from clew.replay.playback.terms import Terms
 from clew.replay.playback.where import Where
 from clew.replay.recording import failure, question
 from clew.replay.recording.loose import loose
-from clew.replay.recording.recording import Place, Recording, Time, Turn
+from clew.replay.recording.recording import HERE, Place, Recording, Time, Turn
 from clew.replay.recording.request import Request, Requests, number, requests
 from clew.store import answers
 from clew.store.errors import ClewError, OverBudget, ReplayMiss
@@ -34,6 +35,8 @@ from clew.tracer.init import Tracer
 from clew.tracer.span import OpenRun
 
 _AGAIN = ("pure", "read")
+_MADE_OF_OTHERS = ("tool", "chain")  # calls of the program's own code, which may make others
+_PATCHED = "a patch of a replay may change what it does"
 _numbers = itertools.count()
 
 
@@ -173,14 +176,18 @@ class Replayer(Where):
             return None
         path = self.instead.path(call.instance, call.span.path)
         place = self._of(call.span, path, lambda: self._digests(call))
-        if place is None and self.terms.mode != "hybrid" and self._is_lost(call.span):
-            miss = ReplayMiss(
-                f"{call.kind} {call.name} was asked outside of any run while run {self.recording.run_id} is replayed: its thread "
-                "was given no context"
-            )
-            self._note_miss(call, miss, str(miss), call.span.path)
-            raise miss
+        if place is None and self._is_lost(call.span):
+            self._lost(call)
         return place
+
+    def _lost(self, call: Call) -> None:
+        """A call that is asked outside of any run, and so cannot be found. ReplayMiss where it may not go live."""
+        assert call.span is not None
+        path, why = call.span.path, "asked outside of any run: its thread was given no context"
+        if self.terms.mode != "hybrid":
+            raise self._miss(call, why, path)
+        self._allowed(call, [], Place(HERE, path))
+        self._goes_live(call, [], path, why)
 
     def _decide(self, call: Call, place: Place, *, streams: bool = False, pending: bool = False) -> Any:
         """What the call is answered with (Served); Pending, where it can be, if it was given up; or, where it goes live,
@@ -198,6 +205,10 @@ class Replayer(Where):
             if pending and entry is not None and entry.left == "cancelled":
                 return Pending(asked, _waited(entry), self._why(call, unknown[0]))
             return self._missed(call, asked, place, self._why(call, unknown[0]), batch=found)
+        for one in asked:
+            if (inside := self.instead.inside(one.found, one.request.digest)) is not None:
+                told, call.facts["uncached"] = self.tracer.gate.cleaner.text(inside), _PATCHED
+                return self._missed(call, asked, place, f"what it does itself is patched: {told}", batch=found)
         return self._serve(call, asked, found.batch is not None)
 
     def _is_unknown(self, asked: Asked, streams: bool) -> bool:
@@ -256,10 +267,7 @@ class Replayer(Where):
                 if one.found.span_id not in seen:
                     seen.add(one.found.span_id)
                     span.link(one.found.trace_id, one.found.span_id, "served_from")
-                if one.found.loose:
-                    self.notes[f"{call.kind} {call.name} was found by what can be seen of it: {one.found.loose}"] = None
-                if one.found.redacted:
-                    self.notes[f"{call.kind} {call.name} was served without a credential that its answer held"] = None
+                self.notes.update((f"{call.kind} {call.name} was {told}", None) for told in notes_of(one.found))
                 if not instead:
                     self.used.append(one.found)
             if not instead:
@@ -303,9 +311,7 @@ class Replayer(Where):
         if one.found is None or not one.found.left or self.instead.answer(one.found, one.request.digest) is not None:
             return
         why = "the recorded program took no more of this stream, and the rest is not known"
-        miss = ReplayMiss(f"{call.kind} {call.name} at {one.place.path or 'the root'}: {why}")
-        self._note_miss(call, miss, why, one.place.path)
-        raise miss
+        raise self._miss(call, why, one.place.path)
 
     def _data(self, entry: Answer) -> Any:
         return unpack(answers.content(self.store, entry))
@@ -331,21 +337,27 @@ class Replayer(Where):
     def _missed(
         self, call: Call, asked: list[Asked], place: Place, why: str, *, batch: Requests | None = None
     ) -> Served | list[Asked]:
-        terms, span = self.terms, call.span
-        assert span is not None
-        if terms.mode == "strict":
-            told = f"{call.kind} {call.name} at {place.path or 'the root'}: {why}"
-            miss = ReplayMiss(told)
-            self._note_miss(call, miss, why, place.path)
-            raise miss
-        if terms.mode == "plan":
+        if self.terms.mode == "strict":
+            raise self._miss(call, why, place.path)
+        if self.terms.mode == "plan":
             return self._planned(call, asked, place, why, batch)
         self._allowed(call, asked, place)
-        with self._lock:
-            self.live.append(self._live(call, asked, place.path, why))
-            span.facts["replay live"] = self.live[-1]
-        span.attributes({"clew.replay": "live", "clew.replay.why": why[:1000]})
+        if self.instead.patches and call.kind in _MADE_OF_OTHERS:
+            call.facts["uncached"] = _PATCHED
+        self._goes_live(call, asked, place.path, why)
         return asked
+
+    def _goes_live(self, call: Call, asked: list[Asked], path: str, why: str) -> None:
+        assert call.span is not None
+        with self._lock:
+            self.live.append(self._live(call, asked, path, why))
+            call.span.facts["replay live"] = self.live[-1]
+        call.span.attributes({"clew.replay": "live", "clew.replay.why": why[:1000]})
+
+    def _miss(self, call: Call, why: str, path: str) -> ReplayMiss:
+        miss = ReplayMiss(f"{call.kind} {call.name} at {path or 'the root'}: {why}")
+        self._note_miss(call, miss, why, path)
+        return miss
 
     def _note_miss(self, call: Call, miss: ReplayMiss, why: str, path: str) -> None:
         assert call.span is not None

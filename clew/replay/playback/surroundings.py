@@ -39,6 +39,7 @@ class Surroundings:
             place=self._place,
             clock=self._clock,
             moment=moments,
+            holds=self._holds,
         )
         self._store = reader.store
         self._console = console.Recalled(self._line, self._beyond)
@@ -75,6 +76,11 @@ class Surroundings:
     def _place(self) -> str:
         span = context.enclosing()
         return "" if span is None else self._replayer.relative(span.path) + branch.place(span.path)
+
+    def _holds(self) -> bool:
+        """Whether what runs here may be part of this replay, and not of another one at the same time."""
+        span = context.enclosing()
+        return span is None or self._replayer.holds(span)
 
     def _clock(self, path: str, number: int) -> int | None:
         return self._replayer.recording.clock(self._replayer.relative(path), self._turn(path, number, CLOCK))

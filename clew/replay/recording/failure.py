@@ -29,8 +29,8 @@ def register_failure(cls: type[BaseException], dump: Out, again: Out, name: str 
 
 
 def dump(error: BaseException, *, causes: int = 8) -> bytes:
-    """An exception as bytes: its class's name, its message, and what it holds where that can be kept, with what it was
-    raised from (so many of those at most)."""
+    """An exception as bytes: its class's name, its message, and what it holds, with what it was raised from (so many of
+    those at most). Of an attribute that cannot be kept, such as the response of a client, its name is."""
     cls, held = type(error), _NOTHING
     module, name = cls.__module__, cls.__qualname__
     try:
@@ -39,7 +39,8 @@ def dump(error: BaseException, *, causes: int = 8) -> bytes:
             module, name, held = "", known[1], pack(known[2](error))
         else:
             told = {name: one for name, one in vars(error).items() if name != "__notes__"}
-            held = pack([list(error.args), told, _causes(error, causes)])
+            kept = {name: one for name, one in told.items() if _is_storable(one)}
+            held = pack([list(error.args), kept, _causes(error, causes), sorted(told.keys() - kept.keys())])
     except Unstorable:
         pass
     return _encode([module, name, told_of(error)[0], msgspec.Raw(held)])
@@ -55,6 +56,21 @@ def again(data: bytes) -> Any:
         if known is not None:
             return known[3](unpack(held))
     raise _again(data)
+
+
+def lost(data: bytes) -> list[str]:
+    """The attributes without which an exception is raised again, as they could not be kept."""
+    module, _, _, raw = _decode(data)
+    held = unpack(bytes(raw)) if module and bytes(raw) != _NOTHING else []
+    return list(held[3]) if len(held) > 3 else []
+
+
+def _is_storable(value: Any) -> bool:
+    try:
+        pack(value)
+    except Unstorable:
+        return False
+    return True
 
 
 def _causes(error: BaseException, causes: int) -> bytes:

@@ -75,6 +75,7 @@ class Recording:
     def __post_init__(self) -> None:
         self._branch: defaultdict[tuple[Place, bytes, tuple[str, ...]], list[Answer]] = defaultdict(list)
         self._resumed: defaultdict[tuple[Place, bytes, tuple[str, ...], int], list[Answer]] = defaultdict(list)
+        self._most: Counter[tuple[Place, bytes]] = Counter()  # how often those of one such run asked
         self._asked: defaultdict[bytes, list[tuple[Place, Answer]]] = defaultdict(list)
         self._turns: defaultdict[tuple[Any, tuple[str, ...] | None], list[Answer]] = defaultdict(list)
         self._same: defaultdict[tuple[Place, bytes], list[Answer]] = defaultdict(list)
@@ -96,6 +97,8 @@ class Recording:
                 branch = self._branch_of(entry)
                 self._branch[place, request, branch].append(entry)
                 self._resumed[place, request, branch, entry.resumed].append(entry)
+            runs = Counter((self._branch_of(entry), entry.resumed) for entry in found)
+            self._most[place, request] = max(runs.values())
 
     @property
     def calls(self) -> list[Answer]:
@@ -116,9 +119,9 @@ class Recording:
         answer. `given` tells to which branch an answer was given, None of one that was not.
 
         How far an interrupted task came, and so how often it asked, is chance where it does several things at once. So its
-        runs are told apart by the answers they were given, and one that comes further is given what was answered last.
-        Which of several branches asks first is chance, too: each has its own answers. One that was not recorded gets
-        what no other was given.
+        runs are told apart by the answers they were given, and one that comes further is given what was answered last, but
+        no more often than any of them asked. Which of several branches asks first is chance, too: each has its own answers.
+        One that was not recorded gets what no other was given.
         """
         own = self._branch.get((place, request, time.branch), [])
         resumed = self._resumed.get((place, request, time.branch, time.resumed), [])
@@ -128,7 +131,8 @@ class Recording:
             found = next((one for one in same if given(one) is None), None)
         if found is None and again:
             found = self.complete(place, request)
-        return (own or same)[-1] if found is None and time.resumed and same else found
+        further = time.resumed and time.within < self._most[place, request]
+        return (own or same)[-1] if found is None and further else found
 
     def complete(self, place: Place, request: bytes) -> Answer | None:
         """An answer to this request, here or elsewhere, that the program waited for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -133,8 +134,7 @@ def test_what_ends_last_of_what_runs_side_by_side_does_not_count(recorded: Recor
     assert certificate.holds
 
 
-def test_answers_that_were_given_to_each_other(recorded: Recorded) -> None:
-
+def test_threads_that_ask_in_another_order_have_their_own_answers(recorded: Recorded) -> None:
     def program(order: list[int]) -> list[str]:
         """Two chains that are given the same begin in one order, and ask in this one."""
         asked = [threading.Event() for _ in order]
@@ -163,7 +163,40 @@ def test_answers_that_were_given_to_each_other(recorded: Recorded) -> None:
     with recorded():
         with clew.run("answer") as run:
             first = program([0, 1])
-        assert replayed(run, lambda: program([0, 1]))[1].holds
-        again, certificate = replayed(run, lambda: program([1, 0]))
+        for order in ([0, 1], [1, 0]):
+            again, certificate = replayed(run, lambda order=order: program(order))
+            assert again == first
+            assert certificate.holds
+
+
+def test_tasks_that_are_given_the_answers_of_each_other(recorded: Recorded) -> None:
+    async def program(order: list[int]) -> list[str]:
+        """As above, in tasks: which of them asks first is not known of these."""
+        asked = [asyncio.Event() for _ in order]
+        inside = [asyncio.Event() for _ in order]
+
+        async def one(number: int) -> str:
+            async def body(_: str) -> str:
+                inside[number].set()
+                for before in order[: order.index(number)]:
+                    await asked[before].wait()
+                answer = ask("say", temperature=1.0)
+                asked[number].set()
+                return answer
+
+            given: str = await chain(body).ainvoke("go")
+            return given
+
+        tasks = []
+        for number in (0, 1):
+            tasks.append(asyncio.create_task(one(number)))
+            await inside[number].wait()
+        return list(await asyncio.wait_for(asyncio.gather(*tasks), 10))
+
+    with recorded():
+        with clew.run("answer") as run:
+            first = asyncio.run(program([0, 1]))
+        assert replayed(run, lambda: asyncio.run(program([0, 1])))[1].holds
+        again, certificate = replayed(run, lambda: asyncio.run(program([1, 0])))
     assert again == first[::-1]
     assert not certificate.holds

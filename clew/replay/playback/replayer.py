@@ -10,21 +10,22 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from clew.replay.answer import unpack
 from clew.replay.effect import Effect, effect_of
 from clew.replay.playback.allowance import forbidden, over
+from clew.replay.playback.asked import Asked, Pending, Served, waited
 from clew.replay.playback.certificate import Live
 from clew.replay.playback.instead import Instead
 from clew.replay.playback.miss import told_miss
 from clew.replay.playback.note import notes_of
-from clew.replay.playback.order import PATIENCE_S, Order
+from clew.replay.playback.order import Order
 from clew.replay.playback.terms import Terms
 from clew.replay.playback.where import Where
 from clew.replay.recording import failure, question
 from clew.replay.recording.loose import loose
-from clew.replay.recording.recording import HERE, Place, Recording, Time, Turn
+from clew.replay.recording.recording import HERE, Place, Recording, Time
 from clew.replay.recording.request import Request, Requests, number, requests
 from clew.store import answers
 from clew.store.errors import ClewError, OverBudget, ReplayMiss
@@ -38,31 +39,6 @@ _AGAIN = ("pure", "read")
 _MADE_OF_OTHERS = ("tool", "chain")  # calls of the program's own code, which may make others
 _PATCHED = "a patch of a replay may change what it does"
 _numbers = itertools.count()
-
-
-class Asked(NamedTuple):
-    """One thing that is asked in a replay: where, for which time, and what was recorded for it."""
-
-    request: Request
-    place: Place
-    occurrence: int
-    turn: Turn  # of all that is asked of this kind at this place
-    found: Answer | None
-
-
-class Pending(NamedTuple):
-    """What was recorded of a call that the program gave up: it waited so long."""
-
-    asked: list[Asked]
-    seconds: float
-    why: str
-
-
-class Served(NamedTuple):
-    """What a call is answered with."""
-
-    asked: list[Asked]
-    batch: bool
 
 
 class Replayer(Where):
@@ -153,7 +129,7 @@ class Replayer(Where):
                 before = after_ns
                 yield chunk
             if (given_up := found.asked[0].found) is not None and given_up.left == "cancelled":
-                await asyncio.sleep(_waited(given_up))
+                await asyncio.sleep(waited(given_up))
             self._to_its_end(call, found)
             await self._turn_async(found.asked[0])
             self._answered(call, found)
@@ -203,7 +179,7 @@ class Replayer(Where):
         if unknown:
             entry = unknown[0].found
             if pending and entry is not None and entry.left == "cancelled":
-                return Pending(asked, _waited(entry), self._why(call, unknown[0]))
+                return Pending(asked, waited(entry), self._why(call, unknown[0]))
             return self._missed(call, asked, place, self._why(call, unknown[0]), batch=found)
         for one in asked:
             if (inside := self.instead.inside(one.found, one.request.digest)) is not None:
@@ -450,7 +426,3 @@ class Replayer(Where):
             for one in served.asked:
                 if one.found is not None:
                     self._order.answered(one.found, call.span)
-
-
-def _waited(entry: Answer) -> float:
-    return (entry.ended_ns - entry.started_ns) / 1e9 + PATIENCE_S

@@ -7,8 +7,11 @@ fingerprint, so a file that shares nothing costs nothing.
 
 from __future__ import annotations
 
-from clew.lineage.containment import Attribution, attribute
-from clew.lineage.piece import Piece, PieceIndex
+import re
+from collections.abc import Iterator
+
+from clew.lineage.containment import Attribution, Match, attribute
+from clew.lineage.piece import ANY_TELLING, Piece, PieceIndex
 from clew.store.digest import Digest, Domain
 from clew.store.errors import ClewError
 from clew.store.store import Store
@@ -17,10 +20,14 @@ CONSTANT = "code constant"  # the key of pieces that are source files
 _CODE_BYTES = 2 << 20  # of one program's sources that are looked into, shortest paths first
 _LOOSE_CHARS = 4  # of a stretch that need not stand in the sources: what joins two constants
 _BETWEEN_CHARS = 40  # between two lines of one constant: quotes, the line's end, indentation
+_NEAR_CHARS = 256  # of a source file beside a constant, in which a part that is too short to be found goes on
+_SAME_CONSTANTS = 8  # places of one constant in a source file that are looked at
 _SURE = 16  # twice as many shared characters, less one, are surely found
 _ASKED = 1024  # texts that are remembered with what was found of them,
 _ASKED_CHARS = 8192  # if they are no longer
 _AROUND = frozenset("\"'{}\\\n")
+_GLUE = re.compile(r"""(?:"{1,3}|'{1,3})[\s\\+]*[rfbu]{0,2}(?:"{1,3}|'{1,3})""", re.IGNORECASE)  # two constants are one
+_ESCAPE = re.compile(r"\\(?:[ntr]|(.))", re.DOTALL)
 
 
 class Constants:
@@ -103,3 +110,57 @@ def _ends(source: str, end: int, tail: str) -> bool:
 
 def _edge(source: str, at: int) -> bool:
     return not 0 <= at < len(source) or source[at] in _AROUND
+
+
+def is_written(stretch: str, found: Attribution) -> bool:
+    """Whether a stretch of a text is constants of the program and nothing else; `found`: in its sources.
+
+    A part too short to be found belongs to a constant beside it that goes on, in the next line of code or behind an
+    escape. Any other may have been put in, such as a name, a number or a label, though the program knows it too.
+    """
+    matches = found.matches
+    if not matches or found.gaps:
+        return False
+    ends = [0, *(match.end for match in matches)]
+    starts = [*(match.start for match in matches), len(stretch)]
+    around = (None, *matches, None)
+    for before, start, end, after in zip(around, ends, starts, around[1:], strict=False):
+        part = stretch[start:end]
+        if ANY_TELLING.search(part) and not _goes_on(before, _plain(part, escapes=False), after):
+            return False
+    return True
+
+
+def _goes_on(before: Match | None, part: str, after: Match | None) -> bool:
+    """Whether the constant `before` a part goes on with it, or that `after` it begins with it."""
+    starts = list(_places(after))
+    for source, _, end in _places(before):
+        following = _plain(source[end : end + _NEAR_CHARS])
+        if following.startswith(part) and _edge(following, len(part)):
+            return True
+        for other, start, _ in starts:
+            if other is source and end <= start <= end + _NEAR_CHARS and _plain(source[end:start]) == part:
+                return True
+    for source, start, _ in starts:
+        leading = _plain(source[max(0, start - _NEAR_CHARS) : start])
+        if leading.endswith(part) and _edge(leading, len(leading) - len(part) - 1):
+            return True
+    return False
+
+
+def _places(match: Match | None) -> Iterator[tuple[str, int, int]]:
+    """Where a constant stands in the sources: source, start, end; of one that stands there often, the first few."""
+    for piece, start, end in match.candidates if match else ():
+        constant, found = piece.text[start:end], start
+        for _ in range(_SAME_CONSTANTS):
+            yield piece.text, found, found + len(constant)
+            found = piece.text.find(constant, found + 1)
+            if found < 0:
+                break
+
+
+def _plain(text: str, *, escapes: bool = True) -> str:
+    """A text without blanks; of source code without `escapes` and what joins two constants."""
+    if escapes:
+        text = _ESCAPE.sub(r"\1", _GLUE.sub("", text)).removesuffix("\\")
+    return "".join(text.split())

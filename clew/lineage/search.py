@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from clew.lineage.constant import is_constant
+from clew.lineage.constant import is_constant, is_written
 from clew.lineage.containment import MINIMUM, Attribution, Match, attribute
 from clew.lineage.content import Content
 from clew.lineage.literal import template_literals
@@ -69,7 +69,7 @@ class Search(Content):
         gaps = self._contained(scope, span, node, searched, near)
         if function:  # it may have kept what it was not given: in its object, a closure, a cache
             gaps = [rest for gap in gaps for rest in self._quotes(scope, span, node, searched, gap)]
-        gaps = [gap for gap in gaps if not self._is_written(scope, searched[gap[0] : gap[1]])]
+        gaps = [gap for gap in gaps if not self._is_written(scope, searched[gap[0] : gap[1]], inner)]
         if gaps or len(text) > SEARCHED_CHARS:
             around = span if inner and span.encloses else span.enclosing()
             if around is not None:
@@ -135,10 +135,14 @@ class Search(Content):
         stretch = text[match.start : match.end]
         return is_constant(stretch, self.sources.in_code(scope, stretch))
 
-    def _is_written(self, scope: RunScope, stretch: str) -> bool:
-        """Whether a stretch that nothing else explains stands in the program's sources, but for parts too short to tell."""
+    def _is_written(self, scope: RunScope, stretch: str, inner: bool) -> bool:
+        """Whether a stretch that nothing else explains is constants of the program.
+
+        What code made of what it saw, `inner`, has that in its shortest part. A text that a model is asked with may hold
+        parts that are too short to tell.
+        """
         found = self.sources.in_code(scope, stretch)
-        return bool(found.matches) and not found.gaps
+        return is_written(stretch, found) if inner else bool(found.matches) and not found.gaps
 
     def _attributed(self, text: str, pieces: list[Piece]) -> Attribution:
         """`attribute`, remembered: servers ask the same things again and again."""

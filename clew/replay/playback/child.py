@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from clew.lineage.reader import Reader
+from clew.replay.playback.descendant import Processes, reports_of
 from clew.replay.playback.outcome import answer_of, compare, counted
 from clew.replay.playback.replay import installed
 from clew.replay.playback.replayer import Replayer
@@ -52,6 +53,7 @@ class _Session:
             **{**told.terms, "allow": None if told.terms["allow"] is None else frozenset(told.terms["allow"])}
         )
         self.replayer = Replayer(tracer, self.recording, self.reader.store, terms, None)
+        self.replayer.processes = Processes.of_program(reports_of(Path(told.certificate)))
         self.around = Surroundings(self.replayer, self.reader, travel=told.travel, hosts=tuple(told.hosts))
         self.exit = contextlib.ExitStack()
         self._of: Tracer | None = None
@@ -74,6 +76,9 @@ class _Session:
     def end(self) -> None:
         """Say how it came out."""
         if self.pid != os.getpid():
+            return
+        if self.replayer.processes.is_child:  # the certificate is its parent's
+            self.exit.close()
             return
         replayer, lane = self.replayer, self.recording.lane
         self.exit.close()

@@ -16,6 +16,7 @@ from clew.lineage.reader import Reader, StoreLike
 from clew.replay import stage
 from clew.replay.playback import told
 from clew.replay.playback.certificate import Certificate
+from clew.replay.playback.descendant import OWNER, add_reports, reports_of
 from clew.replay.playback.terms import Prices, terms
 from clew.replay.recording.recording import load
 from clew.store.errors import NotReplayable, StoreUnwritable
@@ -116,7 +117,7 @@ def rerun(
                 differences=found,
             ),
         )
-        env = {**(variables or {}), VARIABLE: str(Path(folder) / "replay.json")}
+        env = {**(variables or {}), VARIABLE: str(Path(folder) / "replay.json"), OWNER: ""}
         started = stage.launch(process, laid, env=env, arguments=arguments, cwd=cwd)
         status = started.run(timeout_seconds=timeout_seconds, stdout=stdout)
         if not certificate.exists():
@@ -124,6 +125,7 @@ def rerun(
                 f"the program ended with status {status} before it called clew.init, or without an end in good order"
             )
         made = Certificate.of(certificate.read_bytes())
+        add_reports(made, reports_of(certificate))
         made.notes += [f"not recorded: {one}" for one in started.unrecorded()]
         if status and made.error is None:
             made.error = f"the program ended with status {status}"

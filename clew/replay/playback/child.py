@@ -9,10 +9,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import functools
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from clew.lineage.reader import Reader
 from clew.replay.playback.descendant import Processes, reports_of
@@ -23,6 +26,7 @@ from clew.replay.playback.surroundings import Surroundings
 from clew.replay.playback.terms import Terms
 from clew.replay.playback.told import Told, read
 from clew.replay.recording.recording import load
+from clew.store.errors import Unpatchable
 from clew.tracer.init import Settings, Tracer
 
 
@@ -41,6 +45,13 @@ def begin(path: str, tracer: Tracer) -> None:
     _session.attach(tracer)
 
 
+def _told(before: Callable[..., object], kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+    """What ended the program, as the interpreter shows it; but a patch that does not fit is no fault of the program's, and
+    stands on the certificate."""
+    if not isinstance(error, Unpatchable):
+        before(kind, error, traceback)
+
+
 class _Session:
     """One replay of a process."""
 
@@ -56,6 +67,7 @@ class _Session:
         self.replayer.processes = Processes.of_program(reports_of(Path(told.certificate)))
         self.around = Surroundings(self.replayer, self.reader, travel=told.travel, hosts=tuple(told.hosts))
         self.exit = contextlib.ExitStack()
+        sys.excepthook = functools.partial(_told, sys.excepthook)
         self._of: Tracer | None = None
 
     def attach(self, tracer: Tracer) -> None:

@@ -20,8 +20,11 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
+import msgspec
+
 from clew.lineage.reader import Reader
 from clew.replay.playback.prompt import SeenPrompt, find, prompts
+from clew.replay.playback.reference import Reference
 from clew.replay.playback.replayer import Replayer
 from clew.replay.recording.recording import Recording
 from clew.store import record
@@ -237,27 +240,44 @@ class Model(Patch):
 
 
 class Tool(Patch):
-    """Another implementation of a tool: `clew.Tool("search", my_search)`.
+    """Another implementation of a tool: `clew.Tool("search", my_search)`, or `clew.Tool("search", "module:my_search")`.
 
     It is given what the program's tool is given. A function takes the place of the tool's own, which keeps its
-    definition; a tool object brings its own definition and description, and models are shown those.
+    definition; a tool object brings its own definition and description, and models are shown those. One that is named
+    is imported when it is first needed (reference.py says which module is meant), and can be given to another process.
     """
 
     kind = "tool"
     substitutes = True
 
     def __init__(self, name: str, instead: Any) -> None:
-        if not callable(instead) and not hasattr(instead, "invoke"):
-            raise ValueError(f"a tool is replaced by a function or by another tool, not by a {type(instead).__name__}")
         self.name = name
-        self.instead = instead
+        self.reference = Reference.parsed(instead) if isinstance(instead, str) else None
+        if isinstance(instead, Reference):
+            self.reference = instead
+        elif self.reference is None and not callable(instead) and not hasattr(instead, "invoke"):
+            raise ValueError(f"a tool is replaced by a function or by another tool, not by a {type(instead).__name__}")
+        self._instead = None if self.reference is not None else instead
+
+    @property
+    def instead(self) -> Any:
+        """The function or the tool. Unpatchable where it was named and cannot be imported."""
+        if self._instead is None:
+            assert self.reference is not None
+            self._instead = self.reference.load()
+        return self._instead
 
     @property
     def title(self) -> str:
-        return f"tool {self.name!r}"
+        return f"tool {self.name!r}" + (f" ({self.reference})" if self.reference is not None else "")
 
     def to_dict(self) -> dict[str, Any]:
-        raise ValueError(f"the patch of {self.title} is code, which another process cannot be given as data")
+        if self.reference is None:
+            raise ValueError(
+                f"the patch of {self.title} is code, which another process cannot be given as data: name it, "
+                f"clew.Tool({self.name!r}, 'module:function')"
+            )
+        return {"patch": self.kind, "name": self.name, "reference": msgspec.to_builtins(self.reference.located())}
 
 
 class Retrieved(Patch):
@@ -389,13 +409,15 @@ def from_dict(data: dict[str, Any]) -> Patch:
                 return Prompt(**fields)
             case "model":
                 return Model(fields["name"], **fields["changes"])
+            case "tool":
+                return Tool(fields["name"], Reference(**fields["reference"]))
             case "document":
                 return Retrieved(**fields)
             case "answer":
                 return Answer(**fields)
     except (TypeError, KeyError) as error:
         raise ValueError(f"a patch that is none: {error}") from error
-    raise ValueError(f"{data.get('patch')!r} is no patch that stands as data: prompt, model, document or answer")
+    raise ValueError(f"{data.get('patch')!r} is no patch that stands as data: prompt, model, tool, document or answer")
 
 
 def _plain(data: dict[str, Any], patch: Patch) -> dict[str, Any]:

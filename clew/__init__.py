@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from clew.replay.ambient.clock import time_ns as time_ns
     from clew.replay.cached import cached as cached
     from clew.replay.effect import effect as effect
-    from clew.replay.playback.patch import Answer as Answer
-    from clew.replay.playback.patch import Model as Model
-    from clew.replay.playback.patch import Prompt as Prompt
-    from clew.replay.playback.patch import Retrieved as Retrieved
-    from clew.replay.playback.patch import Tool as Tool
+    from clew.replay.playback.patch_answered import Answer as Answer
+    from clew.replay.playback.patch_answered import Retrieved as Retrieved
+    from clew.replay.playback.patch_asked import Model as Model
+    from clew.replay.playback.patch_asked import Prompt as Prompt
+    from clew.replay.playback.patch_asked import Tool as Tool
     from clew.replay.playback.replay import replay as replay
     from clew.replay.playback.rerun import Code as Code
     from clew.replay.playback.rerun import rerun as rerun
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
     from clew.tracer.trace import trace as trace
 
 _HOME = {
-    "Answer": "clew.replay.playback.patch",
+    "Answer": "clew.replay.playback.patch_answered",
     "Cache": "clew.replay.settings",
     "Document": "clew.tracer.document",
-    "Model": "clew.replay.playback.patch",
+    "Model": "clew.replay.playback.patch_asked",
     "NodeCache": "clew.integrations",
-    "Prompt": "clew.replay.playback.patch",
-    "Retrieved": "clew.replay.playback.patch",
-    "Tool": "clew.replay.playback.patch",
+    "Prompt": "clew.replay.playback.patch_asked",
+    "Retrieved": "clew.replay.playback.patch_answered",
+    "Tool": "clew.replay.playback.patch_asked",
     "artifact": "clew.tracer.artifact",
     "cached": "clew.replay.cached",
     "caching": "clew.replay.settings",

@@ -8,9 +8,15 @@ import typer
 
 from clew.cli.output import AsJson, StorePath, reader, write, write_json
 from clew.cli.price import prices
+from clew.store.errors import NotFound
 
 if TYPE_CHECKING:
-    from clew.replay.stats import Stats
+    from clew.lineage.reader import Reader
+    from clew.replay.account import Account
+    from clew.replay.explain import Explanation
+    from clew.replay.stats import Reason, Stats
+
+SHOWN = 5  # reasons below the table
 
 app = typer.Typer(help="What was answered from the cache.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -39,12 +45,14 @@ def stats(
     with reader(store) as opened, opened.connection() as connection:
         found = counted.stats(connection, prices(price))
         count, size = counted.actions(connection)
+        reasons = counted.reasons(opened.store, connection)
     if as_json:
-        write_json({"actions": count, "size_bytes": size, "calls": [_plain(one) for one in found]})
+        calls = [_plain(one) for one in found]
+        write_json({"actions": count, "size_bytes": size, "calls": calls, "reasons": reasons})
         return
     write(f"{count} answers, {size / 1e6:.1f} MB")
     if found:
-        write(_table(found))
+        write(_table(found), *_told(reasons))
     else:
         write("nothing asked the cache yet; clew.init(cache=True) switches it on")
 
@@ -54,21 +62,35 @@ def explain(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="KEY|SPAN", help="A key of the cache, or a span (any unique prefix).", show_default=False
+            metavar="KEY|SPAN|RUN",
+            help="A key of the cache, a span (any unique prefix), or a run, of which all calls are explained.",
+            show_default=False,
         ),
     ],
     as_json: AsJson = False,
     store: StorePath = None,
 ) -> None:
-    """Why a call was, or was not, answered from the cache: what its key was made of, and what tells it from the nearest."""
-    from clew.replay.explain import explain as explained
-
+    """Why a call was, or was not, answered from the cache: what its key was made of, and what tells it from the nearest.
+    Of a run a line for each call that asked."""
     with reader(store) as opened:
-        found = explained(opened, what)
+        found = _explained(opened, what)
     if as_json:
         write_json(found.to_dict())
     else:
         write(str(found))
+
+
+def _explained(opened: Reader, what: str) -> Explanation | Account:
+    from clew.replay.account import account
+    from clew.replay.explain import explain as explained
+
+    try:
+        return explained(opened, what)
+    except NotFound as error:
+        try:
+            return account(opened, what)
+        except NotFound:
+            raise error from None
 
 
 def _plain(one: Stats) -> dict[str, Any]:
@@ -84,6 +106,13 @@ def _plain(one: Stats) -> dict[str, Any]:
         "saved_output_tokens": one.saved_output_tokens,
         "saved_money": one.saved_money,
     }
+
+
+def _told(reasons: list[Reason]) -> list[str]:
+    """The commonest reasons of calls that passed, below the table."""
+    shown = [f"  {one.count} {one.kind}: {one.reason}" for one in reasons[:SHOWN]]
+    more = [f"  … {len(reasons) - SHOWN} more (--json)"] if len(reasons) > SHOWN else []
+    return ["", "passed, because:", *shown, *more] if reasons else []
 
 
 def _table(found: list[Stats]) -> Any:

@@ -28,6 +28,15 @@ def replay(
         _Many, typer.Option(metavar="NAME=TEXT", help="Another prompt (`clew show RUN --prompts`); @FILE reads it.")
     ] = None,
     model: Annotated[_Many, typer.Option(metavar="NAME.FIELD=JSON", help="A field of a model.")] = None,
+    tool: Annotated[
+        _Many,
+        typer.Option(
+            metavar="NAME=MODULE:FUNCTION",
+            help="Another function in a tool's place. The module is sought in the folder where you are, and read as it is "
+            "there today; else among what is installed. What it imports of the program is the code that runs: the "
+            "recorded one, or that of --code.",
+        ),
+    ] = None,
     document: Annotated[
         _Many, typer.Option(metavar="ID=TEXT", help="Another text of a retrieved document; @FILE reads it.")
     ] = None,
@@ -64,7 +73,7 @@ def replay(
         certificate = rerun(
             run,
             mode=mode,
-            patch=_patches(code, prompt, model, document, answer),
+            patch=_patches(code, prompt, model, tool, document, answer),
             allow=allow,
             budget=budget,
             max_calls=max_calls,
@@ -93,13 +102,16 @@ def _announce(difference: str) -> None:
     sys.stderr.flush()
 
 
-def _patches(code: str | None, prompts: _Many, models: _Many, documents: _Many, answers: _Many) -> list[Any]:
+def _patches(
+    code: str | None, prompts: _Many, models: _Many, tools: _Many, documents: _Many, answers: _Many
+) -> list[Any]:
     from clew.replay.playback.rerun import Code
 
     found: list[Any] = [] if code is None else [Code(code)]
-    if not (prompts or models or documents or answers):
+    if not (prompts or models or tools or documents or answers):
         return found
-    from clew.replay.playback.patch import Answer, Model, Prompt, Retrieved
+    from clew.replay.playback.patch_answered import Answer, Retrieved
+    from clew.replay.playback.patch_asked import Model, Prompt, Tool
 
     for name, text in map(_pair, prompts or []):
         found.append(Prompt(name, _text(text)))
@@ -108,6 +120,9 @@ def _patches(code: str | None, prompts: _Many, models: _Many, documents: _Many, 
         if not name:
             raise typer.BadParameter(f"{place!r} is no field of a model: write NAME.FIELD=VALUE")
         found.append(Model(name, **{field: _json(text)}))
+    for name, where in map(_pair, tools or []):
+        with mistakes():
+            found.append(Tool(name, where))
     for which, text in map(_pair, documents or []):
         found.append(Retrieved(which, _text(text)))
     for span, text in map(_pair, answers or []):

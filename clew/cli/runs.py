@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clew.cli import when
-from clew.cli.output import AsJson, StorePath, console, reader, write, write_json
+from clew.cli.output import AsJson, StorePath, console, mistakes, reader, write, write_json
 
 if TYPE_CHECKING:
     from clew.lineage.view import RunView
@@ -39,23 +39,39 @@ def runs(
         str | None,
         typer.Option(help=f"Only runs that ended so: {', '.join(STATUSES)}.", show_default=False),
     ] = None,
+    project: Annotated[str | None, typer.Option(help="Only runs of this project.", show_default=False)] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AGE|TIME",
+            help="Only runs that began since then: 2h or 3d ago, or an ISO time (2025-06-01, 2025-06-01T12:30; local "
+            "where it names no zone).",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
     store: StorePath = None,
 ) -> None:
     """What ran, newest first."""
     if status is not None and status not in STATUSES:
         raise typer.BadParameter(f"{status!r} is no status of a run; there are {', '.join(STATUSES)}")
+    with mistakes():
+        since_ns = 0 if since is None else when.since_ns(since)
+    of = {"session": session, "name": name, "status": status, "project": project}
+    of = {field: wanted for field, wanted in of.items() if wanted is not None}
     with reader(store) as opened:
         found = opened.runs(all=all_, used=used or None)
-    for field, wanted in (("session", session), ("name", name), ("status", status)):
-        if wanted is not None:
-            found = [run for run in found if getattr(run, field) == wanted]
+    found = [
+        run
+        for run in found
+        if run.started_ns >= since_ns and all(getattr(run, field) == wanted for field, wanted in of.items())
+    ]
     if as_json:
         write_json([run.to_dict() for run in found[:limit]])
         return
     if not found:
-        of = {"session": session, "name": name, "status": status}
-        what = "".join(f" of {field} {wanted!r}" for field, wanted in of.items() if wanted is not None)
+        what = "".join(f" of {field} {wanted!r}" for field, wanted in of.items())
+        what += "" if since is None else f" since {when.clock(since_ns)}"
         write(f"no runs{what}{' that used all of these' if used else ''} in {opened.folder.path}")
         return
     shown = found[: limit or SHOWN]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 
 _LONGEST_S = 50 * 365.25 * 86400  # nothing here is older
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -54,3 +55,23 @@ def age_seconds(text: str) -> float:
     if found is None:
         raise ValueError(f"{text!r} is no age: write a number and s, m, h, d or w, such as 30d")
     return min(float(found[1]) * _UNIT_S[found[2]], _LONGEST_S)
+
+
+def since_ns(text: str) -> int:
+    """The moment that is written as an age before now (`2h`, `3d`) or as an ISO date or time, in nanoseconds; a time
+    without a zone is local. ValueError for anything else.
+
+    >>> since_ns("1970-01-01T00:01+00:00")
+    60000000000
+    """
+    try:
+        return time.time_ns() - int(age_seconds(text) * 1e9)
+    except ValueError:
+        pass
+    try:
+        since = datetime.fromisoformat(text.strip()).astimezone(UTC) - datetime.fromtimestamp(0, UTC)
+        return since // timedelta(microseconds=1) * 1000
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(
+            f"{text!r} is no age (2h, 3d, 1w) and no ISO time (2025-06-01, 2025-06-01T12:30, 2025-06-01T12:30Z)"
+        ) from None

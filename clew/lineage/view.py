@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -252,13 +253,15 @@ def run_views(store: Store, connection: Connection, *, everything: bool = False)
     return found
 
 
-def span_views(store: Store, connection: Connection, run: int | None, *, only: int | None = None) -> list[SpanView]:
-    """Spans in the order they began."""
+def span_views(
+    store: Store, connection: Connection, run: int | None, *, only: int | Sequence[int] | None = None
+) -> list[SpanView]:
+    """Spans in the order they began: of a run, `only` some, or all."""
     table = catalog.span
     words = {row[0]: row[1] for row in connection.execute(sa.select(catalog.word))}
     query = sa.select(*_SPAN_COLUMNS).join(catalog.run, catalog.run.c.id == table.c.run)
     if only is not None:
-        query = query.where(table.c.id == only)
+        query = query.where(table.c.id == only if isinstance(only, int) else table.c.id.in_(only))
     elif run is not None:
         query = query.where(table.c.run.in_(run_tree(connection, run)))
     states = segment_states(connection)

@@ -19,12 +19,13 @@ from clew.replay.answer import copied, pack, texts, unpack
 from clew.replay.batch import Batches, Together
 from clew.replay.effect import Effect, effect_of
 from clew.replay.flight import Flights, KeyLocks
+from clew.replay.flight.stripe import UNWRITABLE
 from clew.replay.key import Key, Part, asked_key, key_of
 from clew.replay.settings import Cache, here
 from clew.store import blob
 from clew.store.action import Actions
 from clew.store.digest import Domain
-from clew.store.errors import ClewError, Unkeyable, Unstorable
+from clew.store.errors import ClewError, StoreUnwritable, Unkeyable, Unstorable
 from clew.store.eviction import Bound
 from clew.store.log import framed
 from clew.store.record import Action
@@ -217,7 +218,9 @@ class CachePolicy:
                 self.tracer.faults.tell(f"not cached: {call.kind} {call.name}: {reason}")
 
     def _alone(self, error: OSError) -> None:
-        self.tracer.faults.add("single-flight between processes", error)
+        told = f"no locks can be had in {self.tracer.folder.lock}: {error.strerror or type(error).__name__}"
+        fault = StoreUnwritable(told) if error.errno in UNWRITABLE else told
+        self.tracer.faults.add("single-flight between processes", fault)
 
     # -- what was answered
 

@@ -82,13 +82,16 @@ def explain(reader: Reader, what: Any) -> Explanation:
     unique prefix. NotFound for what is neither, and for a span that asked nothing of the cache; Ambiguous."""
     name = str(getattr(what, "span_id", what))
     with reader.connection() as connection:
-        explainer = _Explainer(reader.store, connection)
+        explainer = Explainer(reader.store, connection)
         found = explainer.find(name)
         return explainer.of_key(found) if isinstance(found, bytes) else explainer.of_span(found)
 
 
-class _Explainer:
+class Explainer:
+    """Explains keys and spans of one store, by one connection; it keeps the actions of the logs that it read."""
+
     def __init__(self, store: Store, connection: Connection) -> None:
+        self._read: dict[str, list[Action]] = {}  # by the log's segment
         self.store = store
         self.connection = connection
         self.actions = Actions(store)
@@ -130,7 +133,7 @@ class _Explainer:
             entry = next((one for span in spans if (one := self._logged(span, key)) is not None), None)
             why = "it is not in the cache any more: it was evicted, or collected with the process that performed it"
             if entry is None:
-                told = [span for span in map(self._span, spans) if "clew.cache.refused" in span.attributes]
+                told = [span for span in map(self.span, spans) if "clew.cache.refused" in span.attributes]
                 if told:
                     why = f"its answer was not kept: {told[0].attributes['clew.cache.refused']}"
                 return Explanation(
@@ -142,7 +145,8 @@ class _Explainer:
         return self._told("stored", "its answer is served to whoever asks the same", entry, None)
 
     def of_span(self, number: int) -> Explanation:
-        span = self._span(number)
+        """NotFound for a span that asked nothing of the cache."""
+        span = self.span(number)
         about = span.attributes
         if "clew.cache.bypass" in about:
             return Explanation(
@@ -220,7 +224,7 @@ class _Explainer:
         rows = self.connection.execute(before.order_by(use.when_ns.desc())).scalars().all()
         if not rows:
             return "nobody had asked this before"
-        earlier = self._span(rows[0])
+        earlier = self.span(rows[0])
         refused = earlier.attributes.get("clew.cache.refused")
         if refused:
             return f"span {earlier.span_id} had asked the same, and its answer was not kept: {refused}"
@@ -298,7 +302,7 @@ class _Explainer:
 
     # -- what is recorded
 
-    def _span(self, number: int) -> SpanView:
+    def span(self, number: int) -> SpanView:
         return span_views(self.store, self.connection, None, only=number)[0]
 
     def _by_id(self, entry: Action) -> SpanView | None:
@@ -306,7 +310,7 @@ class _Explainer:
         span = catalog.span.c
         query = sa.select(span.id).where(span.span_id == entry.span_id, span.trace_id == entry.trace_id)
         number = self.connection.execute(query).scalar()
-        return None if number is None else self._span(number)
+        return None if number is None else self.span(number)
 
     def _askers(self, key: bytes) -> list[int]:
         """The spans that asked with this key, newest first."""
@@ -326,13 +330,16 @@ class _Explainer:
         began = sa.select(table.stem).join_from(catalog.span, catalog.segment, table.id == span.segment)
         ended = sa.select(table.stem).join_from(catalog.span, catalog.segment, table.id == span.end_segment)
         stems = [self.connection.execute(one.where(span.id == number)).scalar() for one in (began, ended)]
-        found = []
-        for stem in dict.fromkeys(stem for stem in stems if stem is not None):
+        return [entry for stem in dict.fromkeys(filter(None, stems)) for entry in self._actions(stem)]
+
+    def _actions(self, stem: str) -> list[Action]:
+        if stem not in self._read:
+            self._read[stem] = found = []
             for frame in segment.records(self.store.folder.log / stem, RecordType.ACTION):
                 entry = record.decode(frame.type, frame.payload)
                 assert isinstance(entry, Action)
                 found.append(entry)
-        return found
+        return self._read[stem]
 
 
 def _place(entry: Action, performer: SpanView | None) -> Place | None:

@@ -80,6 +80,11 @@ class Guard:
             try:
                 self._networks.append(ipaddress.ip_network(one, strict=False))
             except ValueError:
+                if not one.strip() or set(one) & set("/: "):
+                    raise ValueError(
+                        f"{one!r} is no host: name one (api.example.com), an address or a network (10.0.0.0/8), without a "
+                        "scheme or a port"
+                    ) from None
                 self._names.add(_name(one))
         self._addresses: set[Address] = set()
         self._blocked: list[Blocked] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,9 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from clew.lineage.view import span_views
 from clew.store import catalog
+from clew.store.store import Store
 
 Prices = Mapping[str, tuple[float, float]]
 """By model: money for a million input tokens, and for a million output tokens."""
@@ -45,6 +48,27 @@ def stats(connection: Connection, prices: Prices | None = None) -> list[Stats]:
     )
     found = [_stats(row, prices or {}) for row in connection.execute(query)]
     return sorted(found, key=lambda one: (-one.saved_seconds, one.kind, one.model))
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """Why calls of a kind went by the cache, or why their answers were not kept."""
+
+    kind: str
+    reason: str
+    count: int
+
+
+def reasons(store: Store, connection: Connection, newest: int = 1000) -> list[Reason]:
+    """Why calls passed, the commonest first; of the newest so many that did."""
+    use = catalog.action_use.c
+    query = sa.select(use.span).where(use.passed > 0).order_by(use.when_ns.desc()).limit(newest)
+    counts: Counter[tuple[str, str]] = Counter()
+    for part in catalog.chunks(connection.execute(query).scalars().all()):
+        for span in span_views(store, connection, None, only=part):
+            told = span.attributes.get("clew.cache.bypass") or span.attributes.get("clew.cache.refused")
+            counts[span.kind, str(told)] += 1
+    ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    return [Reason(kind=kind, reason=reason, count=count) for (kind, reason), count in ordered]
 
 
 def actions(connection: Connection) -> tuple[int, int]:

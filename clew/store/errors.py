@@ -17,6 +17,7 @@
     ├── Unstorable                an answer cannot be kept so that it comes back as it was
     ├── NotRecorded               a run of which no answers were kept cannot be replayed
     ├── ReplayMiss                a strict replay was asked what the recorded run was not (says what differs)
+    ├── Unpatchable               (also ValueError) a patch does not fit the program's own thing (says what that has)
     ├── OverBudget                a replay was about to cost more than it may
     ├── ReplayedError             (also RuntimeError) what a recorded call raised, of a class that is not loaded
     ├── NotReplayable             a recorded program cannot be run again as it was (says what to do instead)
@@ -98,6 +99,10 @@ class NotRecorded(ClewError):
 
 class ReplayMiss(ClewError):
     """A replay was asked what the recorded run was not, and may not ask the world. The message says what differs."""
+
+
+class Unpatchable(ClewError, ValueError):
+    """A patch of a replay asks what the program's own thing does not have, or cannot be. Says what it has."""
 
 
 class OverBudget(ClewError):

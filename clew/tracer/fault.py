@@ -1,7 +1,7 @@
 """Faults inside clew: they never reach the user's program, and they are never hidden.
 
 A fault is logged once for each place, counted, written to the store when the store can be written again, and shown by
-`clew doctor`.
+`clew doctor`. That the store cannot be written is one fault, wherever it is met: it is logged once for all places.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from clew.store.digest import storable
+from clew.store.errors import StoreUnwritable
 
 logger = logging.getLogger("clew")
+_FAILED = "clew: %s failed and was left out of the trace: %s (counted; see `clew doctor`)"
+_UNWRITABLE = "clew: the store cannot be written, and what it did not take was left out of the trace: %s (counted; see `clew doctor`)"
 
 
 class Faults:
@@ -36,11 +39,14 @@ class Faults:
         with self._lock:
             before, _ = self._counts.get(where, (0, ""))
             self._counts[where] = (before + count, text)
-            first = where not in self._announced
-            self._announced.add(where)
-        if first:
-            said = "clew: %s failed and was left out of the trace: %s (counted; see `clew doctor`)"
-            logger.warning(said, where, text)
+            unwritable = isinstance(error, StoreUnwritable)
+            kind = _UNWRITABLE if unwritable else where
+            first = kind not in self._announced
+            self._announced.add(kind)
+        if first and unwritable:
+            logger.warning(_UNWRITABLE, text.removeprefix("StoreUnwritable: "))
+        elif first:
+            logger.warning(_FAILED, where, text)
 
     def tell(self, text: str) -> None:
         """Say in the program's log what is no fault, and what its author may want to know. Never raises."""

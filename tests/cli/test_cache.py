@@ -83,6 +83,51 @@ def test_explain_tells_what_a_span_asked(cached: Path) -> None:
     assert key.startswith(f"stored: key {found['key']}\n")
 
 
+def test_explain_of_a_run_has_a_line_for_each_call_that_asked(cached: Path) -> None:
+    first, second, third, cut, tool = spans(cached)
+    run = first["run_id"]
+    lines = clew("cache", "explain", run, "--store", str(cached)).stdout.splitlines()
+    assert lines[0].startswith(f"run {run} (")
+    assert lines[0].endswith("): 1 miss, 2 hit, 1 refused, 1 bypass")
+    assert [line.split()[:2] for line in lines[1:]] == [
+        [outcome, span["span_id"]]
+        for outcome, span in zip(
+            ("miss", "hit", "hit", "refused", "bypass"), (first, second, third, cut, tool), strict=True
+        )
+    ]
+    assert "llm Counted (counted) at Counted: nobody had asked this before" in lines[1]
+    assert "nothing says what the tool 'unknown' does" in lines[5]
+    found = json.loads(clew("cache", "explain", run[:12], "--json", "--store", str(cached)).stdout)
+    assert (found["schema"], found["run_id"]) == ("clew/1", run)
+    assert [one["outcome"] for one in found["calls"]] == ["miss", "hit", "hit", "refused", "bypass"]
+    assert found["calls"][4]["name"] == "unknown"
+    assert found["calls"][4]["path"] == "unknown"
+
+
+def test_explain_of_a_run_says_in_which_part_a_miss_differs_from_the_nearest(tmp_path: Path) -> None:
+    source = SOURCE.replace('Counted(finish_reason="length").invoke("hello")', 'Counted().invoke("goodbye")')
+    store = tmp_path / "store"
+    assert program(source.replace("for _ in", 'with clew.run("asked"):\n  for _ in'), store).returncode == 0
+    lines = clew("cache", "explain", "asked", "--store", str(store)).stdout.splitlines()
+    assert lines[0].endswith("(asked): 1 miss, 2 hit")
+    (process,) = [
+        one for one in json.loads(clew("runs", "--all", "--json", "--store", str(store)).stdout) if one["process"]
+    ]
+    lines = clew("cache", "explain", process["run_id"], "--store", str(store)).stdout.splitlines()
+    assert lines[0].endswith(": 2 miss, 2 hit, 1 bypass")
+    assert "nobody had asked this before; the nearest, of span " in lines[4]
+    assert lines[4].endswith("differs in messages")
+
+
+def test_stats_say_why_calls_passed(cached: Path) -> None:
+    done = clew("cache", "stats", "--store", str(cached))
+    below = done.stdout[done.stdout.index("passed, because:") :]
+    assert "  1 llm: it ended by length" in below
+    assert "  1 tool: nothing says what the tool 'unknown' does: see clew.effect" in below
+    found = json.loads(clew("cache", "stats", "--json", "--store", str(cached)).stdout)["reasons"]
+    assert [(one["kind"], one["count"]) for one in found] == [("llm", 1), ("tool", 1)]
+
+
 def test_explain_of_nothing_is_one_line_and_an_error(cached: Path) -> None:
     for wrong, said in (("feedfeedfeed", "no key of the cache and no span"), ("handbook", "4 hex digits")):
         done = clew("cache", "explain", wrong, "--store", str(cached))

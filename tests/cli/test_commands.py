@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,24 @@ def test_runs_of_a_status_and_of_a_name(store: Path) -> None:
     refused = clew("runs", "--status", "failed", "--store", str(store))
     assert refused.returncode == 2
     assert "'failed' is no status of a run; there are ok, error, " in refused.stderr
+
+
+def test_runs_of_a_project_and_since(store: Path) -> None:
+    names = ["broken", "answer", "answer"]
+    assert [run["name"] for run in asked("runs", "--project", "docs-qa", store=store)] == names
+    assert asked("runs", "--project", "docs", store=store) == []
+    assert [run["name"] for run in asked("runs", "--since", "2d", store=store)] == names
+    middle = asked("runs", store=store)[1]["started_ns"] // 1000 / 1e6
+    for said in (
+        datetime.fromtimestamp(middle).isoformat(),  # local
+        datetime.fromtimestamp(middle, UTC).isoformat(),
+    ):
+        assert [run["name"] for run in asked("runs", "--since", said, store=store)] == names[:2]
+    assert asked("runs", "--since", "2999-01-01", store=store) == []
+    assert told("runs", "--since", "2999-01-01", store=store).startswith("no runs since 2999-01-01 00:00:00 in ")
+    refused = clew("runs", "--since", "yesterday", "--store", str(store))
+    assert refused.returncode == 2
+    assert "'yesterday' is no age (2h, 3d, 1w) and no ISO time" in " ".join(refused.stderr.split())
 
 
 def test_runs_that_used_everything_named(store: Path) -> None:

@@ -86,6 +86,23 @@ with clew.run("retrieved") as run:
 print(found, flush=True)
 """
 
+TOOLED = """
+import clew
+from helper import prompt
+from langchain_core.tools import tool
+
+@tool
+def search(query: str) -> str:
+    "Look a thing up."
+    return prompt(query)
+
+clew.init("script", record=True)
+clew.instrument()
+with clew.run("tooled") as run:
+    run.output(search.invoke({"query": "q"}))
+print(search.invoke({"query": "q"}), flush=True)
+"""
+
 
 @pytest.fixture
 def project(clean_tracing: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -186,6 +203,9 @@ def test_a_mistake_on_the_command_line_is_said_before_anything_runs(project: Pat
         (["--price", "model=1,-1"], 2, "a price is not negative, and that of model is 1.0, -1.0"),
         (["--prompt", "x=@nowhere"], 2, "nowhere cannot be read"),
         (["--document", f"x=@{sys.executable}"], 2, "is no text in UTF-8"),
+        (["--mode", "hybrid", "--allow", "nosuchkind"], 2, "no kind of call (llm, tool, retriever, embedding, chain)"),
+        (["--host", ""], 2, "'' is no host"),
+        (["--host", "https://example.com"], 2, "without a scheme or a port"),
         (["--answer", "abcd=x"], 1, "no recorded call of this run has the span 'abcd'"),
     ):
         done = subprocess.run(
@@ -281,6 +301,31 @@ def test_a_document_is_patched_on_the_command_line(project: Path, tmp_path: Path
         assert "patched  document 'd1': 1 time" in done.stdout
 
 
+def test_a_tool_is_patched_by_a_function_of_a_module_of_today(project: Path, tmp_path: Path) -> None:
+    """Which imports the recorded code, and hides no module of it."""
+    (project / "app.py").write_text(TOOLED)
+    run(project)
+    (project / "helper.py").write_text(
+        'import helper\n\ndef louder(query):\n    return helper.prompt(query).upper()\n\ndef prompt(text):\n    return "today"\n'
+    )
+    asked = ("replay", "tooled", "--mode", "hybrid", "--tool")
+    done = command(*asked, "search=helper:louder", cwd=project)
+    assert done.stdout.splitlines()[0] == "HELLO Q", done.stdout + done.stderr
+    assert "patched  tool 'search' (helper:louder): 2 times" in done.stdout
+    for said, status, told in (
+        ("search=helper", 2, "'helper' names no function: write module:function"),
+        ("search=nowhere.at_all:louder", 2, "there is no module nowhere.at_all in "),
+        ("search=helper:quieter", 2, "helper.py has no quieter"),
+    ):
+        done = command(*asked, said, cwd=project)
+        assert (done.returncode, done.stdout) == (status, ""), done.stderr
+        assert told in done.stderr
+    (project / "broken.py").write_text("def louder(query): return 1\n1 / 0\n")
+    done = command(*asked, "search=broken:louder", cwd=project)
+    assert "error    Unpatchable: broken:louder cannot be imported: ZeroDivisionError: division by zero" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
 def test_a_patch_that_meets_nothing_is_no_success(project: Path, tmp_path: Path) -> None:
     run(project, "you")
     done = command("replay", "answer", "--mode", "plan", "--model", "modle.temperature=1", "--json", cwd=tmp_path)
@@ -288,6 +333,25 @@ def test_a_patch_that_meets_nothing_is_no_success(project: Path, tmp_path: Path)
     assert done.returncode == 1
     done = command("replay", "answer", "--mode", "plan", "--model", "model.temperature=1", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
+
+
+def test_a_field_that_a_model_cannot_have_is_told_in_a_line(project: Path, tmp_path: Path) -> None:
+    run(project, "you")
+    for said, told in (
+        ("Model.nosuch=0", "error    Unpatchable: Model has no field nosuch; it has "),
+        ("Model.temperature=hot", "error    Unpatchable: the field temperature of Model cannot be 'hot': "),
+    ):
+        done = command("replay", "answer", "--mode", "hybrid", "--model", said, cwd=tmp_path)
+        assert (done.returncode, done.stdout.count(told)) == (1, 1), done.stdout
+        assert "Traceback" not in done.stderr
+
+
+def test_what_may_go_live_is_a_kind_or_a_name_that_the_program_knows(project: Path, tmp_path: Path) -> None:
+    run(project, "you")
+    for name in ("llm", "Model", "prompt"):  # a kind, what was called, and a function that its code has
+        assert clew.rerun("answer", mode="hybrid", allow=[name], stdout=subprocess.DEVNULL).holds
+    with pytest.raises(ValueError, match="'promp' is no kind of call"):
+        clew.rerun("answer", mode="hybrid", allow=["promp", "llm"])
 
 
 def test_a_program_that_takes_too_long_is_ended(project: Path, tmp_path: Path) -> None:

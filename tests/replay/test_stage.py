@@ -266,3 +266,13 @@ def test_working_tree_of_today_runs_in_place_of_the_record_wherever_it_lies(benc
     (bench.project / "prices.txt").symlink_to("shop/price list.txt")
     assert bench.output(launch(recorded, here)) == recorded_output.replace("recorded", "edited")
     assert bench.output(launch(recorded, there)) == recorded_output.replace("recorded", "cloned")
+
+
+def test_the_store_that_is_read_is_no_data_beside_the_code(bench: Bench) -> None:
+    project(bench)
+    put(bench.project, "notes.sqlite", "data")
+    bench.store = bench.project / "traces"
+    bench.record("my job.py")
+    _, laid = bench.laid()
+    assert laid.lent == ("notes.sqlite",)
+    assert not (laid.root / "traces").exists()

@@ -272,6 +272,30 @@ def test_a_read_only_store_changes_no_answer(store: Path) -> None:
     assert {"start of chain span", "end of workflow span", "clew.dataset", "clew.artifact"} <= set(said["faults"])
 
 
+def test_a_store_that_cannot_be_written_any_more_is_told_in_one_line(store: Path) -> None:
+    """Files where folders were stand for a folder that was made read-only, as root may write in any."""
+    said = program(
+        """
+        from clew.store import log
+        log.LOOK_SECONDS = 0.0
+        clew.init("tests", store=sys.argv[1], cache=True)
+        double = clew.cached(lambda number: 2 * number)
+        right = work(6) == WANTED and double(1) == 2
+        clew.flush()
+        shutil.rmtree(sys.argv[1])
+        open(sys.argv[1], "w").close()
+        right = right and work(6) == WANTED and double(2) == 4
+        print(json.dumps({"right": right, "faults": sorted(faults())}))
+        """,
+        store,
+    )
+    assert said["right"]
+    assert {"start of chain span", "single-flight between processes"} <= set(said["faults"])  # each place is counted
+    (line,) = [line for line in said["said"].splitlines() if line.startswith("clew: ")]
+    assert line.startswith("clew: the store cannot be written, and what it did not take was left out of the trace: ")
+    assert ".lock" not in said["said"]
+
+
 # -- the counts themselves
 
 

@@ -18,8 +18,10 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from clew.integrations.langchain.attachment import is_service
 from clew.integrations.langchain.template import template_of
-from clew.replay.playback.patch import InForce, replaced_message
+from clew.replay.playback.patch import InForce
+from clew.replay.playback.patch_asked import replaced_message
 from clew.store.encoding import qualified_name
+from clew.store.errors import Unpatchable
 
 T = TypeVar("T", bound=BaseModel)
 _REACHING = (
@@ -70,10 +72,10 @@ def template(own: Any, force: InForce) -> Any:
     elif isinstance(own, ChatPromptTemplate):
         made = _chat(own, force)
     else:
-        raise ValueError(f"prompt {patch.name} is a {type(own).__name__}, of which no other one can be made")
+        raise Unpatchable(f"prompt {patch.name} is a {type(own).__name__}, of which no other one can be made")
     given = {*own.input_variables, *own.partial_variables, *own.optional_variables, *(force.about.variables or ())}
     if unknown := sorted(set(made.input_variables) - given):
-        raise ValueError(
+        raise Unpatchable(
             f"prompt {patch.name} is given {', '.join(sorted(given))}, and the new one needs {', '.join(unknown)}"
         )
     return made
@@ -85,7 +87,7 @@ def _chat(own: ChatPromptTemplate, force: InForce) -> ChatPromptTemplate:
     if isinstance(patch.new, str):
         at = replaced_message(force.about.messages, patch.name)
         if len(own.messages) != len(force.about.messages):
-            raise ValueError(f"prompt {patch.name} has messages of several parts: give all as (role, template) pairs")
+            raise Unpatchable(f"prompt {patch.name} has messages of several parts: give all as (role, template) pairs")
         before = own.messages[at]
         if isinstance(before, BaseMessage):
             instead: Any = before.model_copy(update={"content": patch.new})
@@ -107,7 +109,7 @@ def _chat(own: ChatPromptTemplate, force: InForce) -> ChatPromptTemplate:
 
 def _sole(pairs: list[tuple[str, str]], name: str) -> str:
     if len(pairs) != 1:
-        raise ValueError(f"prompt {name} is a text: it is replaced by a text")
+        raise Unpatchable(f"prompt {name} is a text: it is replaced by a text")
     return pairs[0][1]
 
 
@@ -176,10 +178,10 @@ def model(own: Any, force: InForce) -> Any:
     for name, value in patch.changes.items():
         field = name if name in cls.model_fields else _aliased(cls, name)
         if field is None:
-            raise ValueError(f"{cls.__name__} has no field {name}; it has {', '.join(sorted(cls.model_fields))}")
+            raise Unpatchable(f"{cls.__name__} has no field {name}; it has {', '.join(sorted(cls.model_fields))}")
         words = {*field.split("_"), *name.split("_")}
         if words & set(_REACHING) and any(is_service(one) for one in vars(own).values()):
-            raise ValueError(f"the client of {patch.name} was made with {name}: patch the model by another instance")
+            raise Unpatchable(f"the client of {patch.name} was made with {name}: patch the model by another instance")
         update[field] = _valid(cls, field, value)
     return copied(own, **update)
 
@@ -197,7 +199,7 @@ def _valid(cls: Any, field: str, value: Any) -> Any:
         return value
     except ValidationError as error:
         why = error.errors()[0]["msg"]
-        raise ValueError(f"the field {field} of {cls.__name__} cannot be {value!r}: {why}") from error
+        raise Unpatchable(f"the field {field} of {cls.__name__} cannot be {value!r}: {why}") from error
 
 
 # -- tools

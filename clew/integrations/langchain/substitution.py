@@ -21,7 +21,8 @@ from langchain_core.tools import BaseTool
 from clew.integrations.langchain import replacement
 from clew.integrations.langchain.model import name_of
 from clew.replay.ambient.patch import Patches
-from clew.replay.playback.patch import InForce, Model, Prompt, Tool, in_force
+from clew.replay.playback.patch import InForce, in_force
+from clew.replay.playback.patch_asked import Model, Prompt, Tool
 from clew.tracer import boundary
 
 Function = Callable[..., Any]

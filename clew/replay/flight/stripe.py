@@ -6,6 +6,7 @@ A process holds a stripe once, for all its keys that fall on it: two of them nev
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -13,6 +14,18 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+
+# Errors of a folder in which nothing can be made, and not of locking there.
+UNWRITABLE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EEXIST,
+)
 
 
 class Stripe:
@@ -86,6 +99,8 @@ def lock_file(folder: Path, name: str) -> int:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in UNWRITABLE:
             raise
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a file that is there can be locked all the same
+        with contextlib.suppress(OSError):
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a file that is there can be locked all the same
+        raise

@@ -1,9 +1,18 @@
-"""Whether a call that was not recorded may go live, on the terms of its replay."""
+"""Whether a call that was not recorded may go live, on the terms of its replay; and whether those name what there is."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from clew.lineage.reader import Reader
+from clew.lineage.view import span_views
 from clew.replay.effect import Effect
-from clew.replay.playback.terms import Terms
+from clew.replay.playback.terms import KINDS, Terms
+from clew.replay.recording.recording import Recording
+from clew.store import catalog
 from clew.store.errors import OverBudget
 from clew.tracer.boundary import Call
 
@@ -28,3 +37,40 @@ def over(terms: Terms, call: Call, *, calls: int, spent: float) -> OverBudget | 
     if terms.budget is not None and spent >= terms.budget:
         return OverBudget(f"{call.kind} {call.name}: {spent:.6f} of a budget of {terms.budget} is spent")
     return None
+
+
+def check_names(terms: Terms, reader: Reader, recording: Recording, code: Path) -> None:
+    """ValueError where `allow` names what is no kind of call, no call or tool of the recording, and no word of its code."""
+    called = {entry.name for entry in recording.calls}
+    unknown = sorted((terms.allow or frozenset()) - {*KINDS, *called})
+    if not unknown:
+        return
+    tools = _shown_tools(reader, recording)
+    unknown = [name for name in unknown if name not in tools and not _is_in(code, name)]
+    if unknown:
+        raise ValueError(
+            f"{unknown[0]!r} is no kind of call ({', '.join(KINDS)}), and nothing that this program calls; called were "
+            f"{', '.join(sorted(called)) or 'nothing'}"
+        )
+
+
+def _shown_tools(reader: Reader, recording: Recording) -> set[str]:
+    """Names of the tools that the recording's models were shown."""
+    with reader.connection() as connection:
+        table = catalog.run.c
+        runs = sa.select(table.id).where(table.process_id == bytes.fromhex(recording.process_id))
+        spans = sa.select(catalog.span.c.id).where(catalog.span.c.run.in_(runs))
+        numbers = connection.execute(spans).scalars().all()
+        return {
+            slot.name
+            for part in catalog.chunks(numbers)
+            for span in span_views(reader.store, connection, None, only=part)
+            for slot in span.used
+            if slot.kind == "tool" and slot.name
+        }
+
+
+def _is_in(code: Path, name: str) -> bool:
+    """Whether a name is a word of the program's code."""
+    word = re.compile(rb"(?<!\w)" + re.escape(name.encode()) + rb"(?!\w)")
+    return any(word.search(file.read_bytes()) for file in code.rglob("*.py") if file.is_file())

@@ -9,12 +9,16 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import functools
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from clew.lineage.reader import Reader
+from clew.replay.playback.descendant import Processes, reports_of
 from clew.replay.playback.outcome import compare, counted, outcome_of
 from clew.replay.playback.replay import installed
 from clew.replay.playback.replayer import Replayer
@@ -22,6 +26,7 @@ from clew.replay.playback.surroundings import Surroundings
 from clew.replay.playback.terms import Terms
 from clew.replay.playback.told import Told, read
 from clew.replay.recording.recording import load
+from clew.store.errors import Unpatchable
 from clew.tracer.init import Settings, Tracer
 
 
@@ -40,6 +45,13 @@ def begin(path: str, tracer: Tracer) -> None:
     _session.attach(tracer)
 
 
+def _told(before: Callable[..., object], kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+    """What ended the program, as the interpreter shows it; but a patch that does not fit is no fault of the program's, and
+    stands on the certificate."""
+    if not isinstance(error, Unpatchable):
+        before(kind, error, traceback)
+
+
 class _Session:
     """One replay of a process."""
 
@@ -52,8 +64,10 @@ class _Session:
             **{**told.terms, "allow": None if told.terms["allow"] is None else frozenset(told.terms["allow"])}
         )
         self.replayer = Replayer(tracer, self.recording, self.reader.store, terms, None)
+        self.replayer.processes = Processes.of_program(reports_of(Path(told.certificate)))
         self.around = Surroundings(self.replayer, self.reader, travel=told.travel, hosts=tuple(told.hosts))
         self.exit = contextlib.ExitStack()
+        sys.excepthook = functools.partial(_told, sys.excepthook)
         self._of: Tracer | None = None
 
     def attach(self, tracer: Tracer) -> None:
@@ -67,13 +81,16 @@ class _Session:
         self.exit.enter_context(installed(tracer, self.replayer))
         if first:
             for one in self.told.patches:
-                patch = importlib.import_module("clew.replay.playback.patch").from_dict(one)
+                patch = importlib.import_module("clew.replay.playback.patches").from_dict(one)
                 self.exit.enter_context(patch.applied(tracer, self.replayer))
             self.exit.enter_context(self.around.entered())
 
     def end(self) -> None:
         """Say how it came out."""
         if self.pid != os.getpid():
+            return
+        if self.replayer.processes.is_child:  # the certificate is its parent's
+            self.exit.close()
             return
         replayer, lane = self.replayer, self.recording.lane
         self.exit.close()

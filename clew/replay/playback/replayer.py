@@ -17,6 +17,7 @@ from clew.replay.effect import Effect, effect_of
 from clew.replay.playback.allowance import forbidden, over
 from clew.replay.playback.asked import Asked, Pending, Served, waited
 from clew.replay.playback.certificate import Live
+from clew.replay.playback.descendant import Processes
 from clew.replay.playback.instead import Instead
 from clew.replay.playback.miss import told_miss
 from clew.replay.playback.note import notes_of
@@ -56,6 +57,7 @@ class Replayer(Where):
         self.spent = 0.0
         self.instead = Instead()  # of what patches say
         self.store = store
+        self.processes = Processes()
         self._given: dict[int, tuple[str, ...]] = {}  # recorded answers -> the branch that was given it
         self._order = Order(recording) if terms.ordered else None
         self._number = next(_numbers)  # replays in each other count for themselves
@@ -313,6 +315,7 @@ class Replayer(Where):
     def _missed(
         self, call: Call, asked: list[Asked], place: Place, why: str, *, batch: Requests | None = None
     ) -> Served | list[Asked]:
+        why = self.processes.told(why)
         if self.terms.mode == "strict":
             raise self._miss(call, why, place.path)
         if self.terms.mode == "plan":
@@ -339,8 +342,7 @@ class Replayer(Where):
         assert call.span is not None
         call.span.attributes({"clew.replay": "missed", "clew.replay.why": why[:1000]})
         with self._lock:
-            self.live.append(self._live(call, [], path, why))
-            self.live[-1].refused = True
+            self.live.append(self._live(call, [], path, why, refused=True))
             self.failed = self.failed or miss
 
     def _planned(self, call: Call, asked: list[Asked], place: Place, why: str, batch: Requests | None) -> Served:
@@ -362,16 +364,17 @@ class Replayer(Where):
         assert known
         return self._serve(call, near, batch is not None and batch.batch is not None, instead=True)
 
-    def _live(self, call: Call, asked: list[Asked], path: str, why: str) -> Live:
+    def _live(self, call: Call, asked: list[Asked], path: str, why: str, *, refused: bool = False) -> Live:
         assert call.span is not None
         near = [one.found for one in asked if one.found is not None]
         model = next((one.request.exchange.model for one in asked), "")
-        live = Live(call.kind, call.name, path, why, call.span.span_id.hex(), model)
+        live = Live(call.kind, call.name, path, why, call.span.span_id.hex(), model, refused=refused)
         if self.terms.mode == "plan":
             live.input_tokens = sum(one.input_tokens for one in near)
             live.output_tokens = sum(one.output_tokens for one in near)
             live.cost = self.terms.cost(model, live.input_tokens, live.output_tokens)
             self.spent += live.cost or 0.0
+        self.processes.report(live)
         return live
 
     def _allowed(self, call: Call, asked: list[Asked], place: Place) -> None:

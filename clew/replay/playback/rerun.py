@@ -14,8 +14,11 @@ from typing import IO, Any
 
 from clew.lineage.reader import Reader, StoreLike
 from clew.replay import stage
+from clew.replay.network import Guard
 from clew.replay.playback import told
+from clew.replay.playback.allowance import check_names
 from clew.replay.playback.certificate import Certificate
+from clew.replay.playback.descendant import OWNER, add_reports, reports_of
 from clew.replay.playback.terms import Prices, terms
 from clew.replay.recording.recording import load
 from clew.store.errors import NotReplayable, StoreUnwritable
@@ -74,11 +77,13 @@ def rerun(
     code = [one for one in patches if isinstance(one, Code)]
     if len(code) > 1:
         raise ValueError("one program has one code: give one clew.Code")
+    Guard(allow=hosts)  # what is no host is said before anything runs
     reader = store if isinstance(store, Reader) else Reader(store if store is not None else store_written_here())
     recording = load(reader, run, whole=True)
     for one in patches:
         if not isinstance(one, Code):
             one.about(reader, recording)  # what makes no sense is said before anything runs
+    plain = [one.to_dict() for one in patches if not isinstance(one, Code)]
     if not reader.folder.writable:
         raise StoreUnwritable(
             f"a replay is written to the store of the run, and {reader.folder.path} cannot be written: copy it, and name "
@@ -93,6 +98,7 @@ def rerun(
             found = [*(f"code: {one}" for one in changed), *found]
         else:
             laid = stage.lay_out(reader, process, Path(folder) / "code")
+            check_names(agreed, reader, recording, laid.root)
             found += [f"missing: {one}" for one in laid.missing]
             if laid.lent:
                 shown = ", ".join(laid.lent[:_FEW]) + (f" and {len(laid.lent) - _FEW} more" if laid.lent[_FEW:] else "")
@@ -107,7 +113,7 @@ def rerun(
                 store=str(reader.folder.path),
                 run_id=recording.run_id,
                 terms=dataclasses.asdict(agreed),
-                patches=[one.to_dict() for one in patches if not isinstance(one, Code)],
+                patches=plain,
                 certificate=str(certificate),
                 code="working tree" if code else "recorded",
                 code_digest=None if code else process.code_digest or None,
@@ -116,7 +122,7 @@ def rerun(
                 differences=found,
             ),
         )
-        env = {**(variables or {}), VARIABLE: str(Path(folder) / "replay.json")}
+        env = {**(variables or {}), VARIABLE: str(Path(folder) / "replay.json"), OWNER: ""}
         started = stage.launch(process, laid, env=env, arguments=arguments, cwd=cwd)
         status = started.run(timeout_seconds=timeout_seconds, stdout=stdout)
         if not certificate.exists():
@@ -124,6 +130,7 @@ def rerun(
                 f"the program ended with status {status} before it called clew.init, or without an end in good order"
             )
         made = Certificate.of(certificate.read_bytes())
+        add_reports(made, reports_of(certificate))
         made.notes += [f"not recorded: {one}" for one in started.unrecorded()]
         if status and made.error is None:
             made.error = f"the program ended with status {status}"

@@ -18,9 +18,9 @@ _MODULE = (".py", ".pyc", ".so")
 _CODE = (*CODE_SUFFIXES, *_MODULE)
 
 
-def lend(root: Path, original: str | None, recorded: Collection[str]) -> list[str]:
+def lend(root: Path, original: str | None, recorded: Collection[str], store: Path) -> list[str]:
     """Link what the original folders hold beside the code into those of the stage, but for what
-    the record names; the paths, of folders with a `/`."""
+    the record names, and the store that is read; the paths, of folders with a `/`."""
     lent: list[str] = []
     if original is None or not os.path.isdir(original):
         return lent
@@ -28,7 +28,9 @@ def lend(root: Path, original: str | None, recorded: Collection[str]) -> list[st
         below[:] = [name for name in below if not os.path.islink(os.path.join(folder, name))]
         relative = os.path.relpath(folder, root)
         source = original if relative == "." else os.path.join(original, relative)
-        lent += _folder(Path(folder), source, "" if relative == "." else f"{relative}/", recorded)
+        lent += _folder(
+            Path(folder), source, "" if relative == "." else f"{relative}/", recorded, os.path.realpath(store)
+        )
     return sorted(lent)
 
 
@@ -41,7 +43,7 @@ def _holds_code(folder: str) -> bool:
     return exclusion.ENVIRONMENT_MARK in names or any(name.endswith(_MODULE) for name in names)
 
 
-def _folder(stage: Path, source: str, prefix: str, recorded: Collection[str]) -> list[str]:
+def _folder(stage: Path, source: str, prefix: str, recorded: Collection[str], store: str) -> list[str]:
     lent = []
     try:
         with os.scandir(source) as scan:
@@ -55,6 +57,7 @@ def _folder(stage: Path, source: str, prefix: str, recorded: Collection[str]) ->
             os.path.lexists(place)
             or f"{prefix}{entry.name}" in recorded
             or exclusion.folder_reason(entry.name) in ("cache", "virtual environment")
+            or os.path.realpath(entry.path) == store
         ):
             continue
         if _holds_code(entry.path) if is_folder else entry.name.endswith(_CODE):

@@ -106,7 +106,7 @@ def lay_out(reader: Reader, process: Recorded | str | bytes, folder: str | os.Pa
             written=writer.written,
             copied=tuple(writer.copied),
             missing=tuple(writer.missing),
-            lent=tuple(lend(root, recorded.root, {file.path for file in code.files})),
+            lent=tuple(lend(root, recorded.root, {file.path for file in code.files}, reader.folder.path)),
             omitted=tuple(
                 Missing(one.path, one.reason if one.count == 1 else f"{one.reason} ({one.count} files)")
                 for one in code.omissions

@@ -13,7 +13,7 @@ from langchain_core.outputs import Generation, LLMResult
 from langchain_core.tools import tool
 
 import clew
-from clew.replay.playback.patch import from_dict
+from clew.replay.playback.patches import from_dict
 from clew.store.errors import NotFound, ReplayMiss
 from tests.replay.conftest import LIVE, Counted, live
 from tests.replay.patches.bed import Library, Recording, hybrid, looked_up, recorded, search, spans

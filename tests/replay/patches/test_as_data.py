@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from langchain_core.messages import AIMessage
+from langchain_core.tools import tool
 
 import clew
-from clew.replay.playback.patch import Patch, from_dict
+from clew.replay.playback.patch import Patch
+from clew.replay.playback.patches import from_dict
+from clew.replay.playback.reference import Reference
+from clew.store.errors import Unpatchable
 from tests.replay.patches.bed import Library, Recording, Sized, cited, looked_up, recorded, spans
 
 
@@ -24,6 +30,22 @@ from tests.replay.patches.bed import Library, Recording, Sized, cited, looked_up
 def test_patches_as_data(patch: Patch) -> None:
     again = from_dict(patch.to_dict())
     assert (type(again), vars(again)) == (type(patch), vars(patch))
+
+
+def test_a_tool_that_is_named_is_data() -> None:
+    patch = from_dict(clew.Tool("search", "json:dumps").to_dict())
+    assert isinstance(patch, clew.Tool)
+    assert patch.reference == Reference(module="json", function="dumps")
+    assert patch.instead is json.dumps
+    installed = clew.Tool("search", "langchain_core.tools:tool")
+    assert from_dict(installed.to_dict()).instead is tool  # type: ignore[attr-defined]
+    assert installed.title == "tool 'search' (langchain_core.tools:tool)"
+    assert clew.Tool("search", tool).reference is None
+    with pytest.raises(Unpatchable, match="json:nothing cannot be imported: AttributeError"):
+        _ = clew.Tool("search", Reference(module="json", function="nothing")).instead
+    for text in ("json", "json:", ":dumps", "a b:c", "../json:dumps"):
+        with pytest.raises(ValueError, match="names no function"):
+            clew.Tool("search", text)
 
 
 def test_patches_that_are_no_data() -> None:

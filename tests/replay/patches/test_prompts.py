@@ -17,7 +17,8 @@ from langchain_core.tools import BaseTool
 import clew
 from clew.lineage.reader import Reader
 from clew.replay.playback.outcome import counted
-from clew.replay.playback.patch import _in_force, from_dict, in_force
+from clew.replay.playback.patch import _in_force, in_force
+from clew.replay.playback.patches import from_dict
 from clew.replay.playback.prompt import prompts
 from clew.replay.playback.replay import installed
 from clew.replay.playback.replayer import Replayer

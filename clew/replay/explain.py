@@ -127,7 +127,7 @@ class Explainer:
     # -- answers
 
     def of_key(self, key: bytes) -> Explanation:
-        entry = self.actions.look(key, 0)  # an expired one, too
+        entry = self.actions.read(key)
         if entry is None:
             spans = self._askers(key)
             entry = next((one for span in spans if (one := self._logged(span, key)) is not None), None)
@@ -164,7 +164,7 @@ class Explainer:
                 f"this kind{failed}"
             )
         key = bytes.fromhex(str(about["clew.cache.key"]))
-        entry = self._logged(number, key) or self.actions.look(key, 0)
+        entry = self._logged(number, key) or self.actions.read(key)
         if about.get("clew.cache.hit"):
             return self._of_hit(span, key)
         outcome, reason = "miss", self._why_missed(number, span, key)
@@ -184,7 +184,7 @@ class Explainer:
     def _of_hit(self, span: SpanView, key: bytes) -> Explanation:
         by = next((link[1] for link in span.links if link[2] == "served_from"), None)
         reason = f"the same was asked by span {by}, and this one was served its answer" if by else "it was served"
-        entry = self.actions.look(key, 0)
+        entry = self.actions.read(key)
         if entry is None and by is not None:
             rows = self._starting(by, catalog.span.c.span_id, catalog.span.c.id)
             entry = self._logged(rows[0][0], key) if rows else None

@@ -296,7 +296,7 @@ class Explainer:
             query = query.where(*where).group_by(action.key, action.when_ns)
             order = (sa.func.count(field.field).desc(), later, action.when_ns.desc())
             for key in self.connection.execute(query.order_by(*order).limit(_FEW)).scalars():
-                if (found := self.actions.look(bytes(key), 0)) is not None:
+                if (found := self.actions.read(bytes(key))) is not None:
                     return found
         return None
 

@@ -308,6 +308,17 @@ def test_an_answer_that_expired_is_the_reason_of_the_next_miss(caching: Caching)
         assert explained(tracer, found.key).outcome == "expired"
 
 
+def test_the_nearest_is_found_where_it_has_expired_too(caching: Caching) -> None:
+    with caching(Cache(ttl=0.05)) as tracer:
+        Counted().invoke("hello")
+        time.sleep(0.1)
+        Counted().invoke("hallo")
+        first, second = spans(tracer)
+        found = explained(tracer, second)
+    assert found.nearest is not None
+    assert found.nearest.span_id == first.span_id
+
+
 def evict_all(tracer: Tracer, before_ns: int | None = None) -> None:
     opened, indexer = index.shared(tracer.folder)
     stems = segment.stems(tracer.folder.log)

@@ -239,12 +239,17 @@ def _begun(connection: Connection, row: Any) -> int:
 
 def _asked_nothing(connection: Connection, run: int) -> bool:
     """Whether a run made no call that could have been recorded."""
-    word = sa.select(catalog.word.c.id).where(catalog.word.c.text.in_(["llm", "tool", "retriever", "embedding"]))
+
+    def kinds(*names: str) -> Any:
+        return sa.select(catalog.word.c.id).where(catalog.word.c.text.in_(names))
+
     span = catalog.span.c
-    cached = sa.select(catalog.action_use.c.span)  # a function of the program's own, which asked the cache
-    asked = sa.select(span.id).where(
-        span.run.in_(run_tree(connection, run)), sa.or_(span.kind.in_(word), span.id.in_(cached))
+    cached = sa.select(catalog.action_use.c.span)
+    calls = sa.or_(
+        span.kind.in_(kinds("llm", "tool", "retriever", "embedding")),
+        sa.and_(span.kind.in_(kinds("chain")), span.id.in_(cached)),  # a function of `clew.cached`
     )
+    asked = sa.select(span.id).where(span.run.in_(run_tree(connection, run)), calls)
     return connection.execute(asked.limit(1)).first() is None
 
 

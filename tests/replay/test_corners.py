@@ -118,7 +118,7 @@ def test_a_call_that_was_given_up_is_given_up_again(recorded: Recorded) -> None:
 
 
 def test_a_call_that_was_given_up_has_no_answer(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clew.replay.playback.replayer.PATIENCE_S", 0.01)
+    monkeypatch.setattr("clew.replay.playback.asked.PATIENCE_S", 0.01)
 
     @tool
     async def slow(seconds: float) -> str:

@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
@@ -38,7 +39,6 @@ class Folder:
         self.quarantine = self.path / "quarantine"
         self.catalog = self.path / "catalog.sqlite"
         self._format = self.path / "FORMAT"
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         if create:
             self._create()
         if not self._format.is_file():
@@ -85,8 +85,8 @@ class Folder:
         """
         made = type(self)(self.path)
         try:
-            made._temporary = tempfile.TemporaryDirectory(prefix="clew-", ignore_cleanup_errors=True)
-            made.lock = made.quarantine = Path(made._temporary.name)
+            made.lock = made.quarantine = Path(tempfile.mkdtemp(prefix="clew-"))
+            weakref.finalize(made, shutil.rmtree, made.lock, ignore_errors=True)
             made.catalog = made.lock / self.catalog.name
             for suffix in ("", "-wal"):
                 source = self.catalog.with_name(self.catalog.name + suffix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 from pathlib import Path
@@ -114,6 +115,17 @@ def test_a_new_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     subject._write_new(tmp_path / "one", "second", 0o600)
     assert (tmp_path / "one").read_text() == "first"
     assert tree(tmp_path) == ["one"]
+
+
+def test_a_catalog_aside_goes_with_its_folder_without_a_word(folder: Folder) -> None:
+    folder.catalog.write_bytes(b"as it is")
+    aside = folder.aside()
+    there = aside.lock
+    assert aside.catalog.read_bytes() == b"as it is"
+    assert (aside.log, aside.path) == (folder.log, folder.path)
+    del aside
+    gc.collect()  # a warning would be an error here
+    assert not there.exists()
 
 
 def test_size_is_told_by_part(folder: Folder) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from clew.replay.code import Code, code_of, witnessed
 from clew.replay.code.module import name_in
-from clew.replay.code.witness import Witness
+from clew.replay.code.witness import HEAP_TYPE, Witness
 from clew.store.encoding import encode_key, qualified_name
 from clew.store.errors import EncodingError, Unkeyable
 
@@ -39,7 +39,6 @@ _CONTAINERS = frozenset((list, dict, set, frozenset))
 _NONE: frozenset[str] = frozenset()
 _OF_SEVERAL = "mMV"  # kinds of numpy's scalars that are in units, or have fields
 _POINTER = 8
-_HEAP_TYPE = 1 << 9  # of CPython's flags: made by a class statement, or by C code that takes the trouble
 
 
 def identity(value: Any, *, without: Collection[str] = (), witness: Witness | None = None) -> Any:
@@ -147,7 +146,7 @@ def _object(value: Any, place: str, around: list[int], without: frozenset[str], 
     slots = list(_slots(cls))
     own = [name for name in slots if name not in ("__dict__", "__weakref__")]
     pointers = len(own) + (cls.__dictoffset__ != 0) + (cls.__weakrefoffset__ != 0)
-    in_python = cls.__flags__ & _HEAP_TYPE and not cls.__itemsize__
+    in_python = cls.__flags__ & HEAP_TYPE and not cls.__itemsize__
     if not in_python or cls.__basicsize__ > object.__basicsize__ + _POINTER * pointers:
         raise Unkeyable(f"{place} is a {qualified_name(cls)}, which has no canonical form")
     witness.add_instance(value)

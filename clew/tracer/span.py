@@ -65,6 +65,13 @@ class OpenRun:
         self.replay_of = b""
         self.calls: dict[tuple[Any, ...], Iterator[int]] = {}  # span path and request -> occurrences so far
 
+    def is_within(self, root: OpenRun) -> bool:
+        """Whether this run is `root`, or is in it."""
+        run: OpenRun | None = self
+        while run is not None and run is not root:
+            run = run.parent
+        return run is not None
+
     def record(self, process_id: bytes, ended_ns: int | None = None) -> Run:
         """This run as it stands in the log."""
         return Run(

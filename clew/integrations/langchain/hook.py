@@ -17,7 +17,7 @@ from clew.integrations.langchain.attachment import is_of_service, is_service
 from clew.integrations.langchain.space import is_secret
 from clew.replay.code.module import is_installed, is_of_its_module, name_in, stands_in, versions
 from clew.replay.code.reading import ABSENT, cell_content
-from clew.replay.code.witness import Witness
+from clew.replay.code.witness import HEAP_TYPE, Witness
 from clew.replay.identity import identity
 from clew.store.errors import Unkeyable
 
@@ -27,7 +27,6 @@ _CREDENTIALS = frozenset((
 ))  # fmt: skip
 _CODE = frozenset((FunctionType, MethodType, functools.partial, type, type(print)))
 _MANY = 2000
-_HEAP_TYPE = 1 << 9  # of CPython's flags: made by a class statement, as a rule
 
 
 class Hooks:
@@ -158,6 +157,6 @@ def package_of(cls: type) -> str:
 
 def _is_programs(cls: type) -> bool:
     """Whether a class is the program's: of no library, or made by a call, or one that says nothing but what is put in."""
-    if cls is SimpleNamespace or not cls.__flags__ & _HEAP_TYPE:
+    if cls is SimpleNamespace or not cls.__flags__ & HEAP_TYPE:
         return cls is SimpleNamespace
     return versions(cls.__module__) is None or not stands_in(cls, cls.__module__)

@@ -50,9 +50,9 @@ class Draws:
             self.count(found[1])
         return found[0]  # type: ignore[no-any-return]
 
-    def stream(self, source: str, frame: FrameType | None) -> Stream | None:
+    def stream(self, source: str, frame: FrameType | None, *, counts: bool = True) -> Stream | None:
         """The bytes to draw from here; None as above."""
-        return self.at(source, frame, _itself)
+        return self.at(source, frame, _itself, counts=counts)
 
     def for_process(self, source: str) -> Stream:
         """Bytes for what has one state for the whole process."""

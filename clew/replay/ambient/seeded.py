@@ -21,10 +21,7 @@ def derived(seed: int, root: OpenSpan) -> Ambient:
 
     def holds() -> bool:
         span = context.enclosing()
-        run = None if span is None else span.run
-        while run is not None and run is not root.run:
-            run = run.parent
-        return span is None or run is not None
+        return span is None or span.run.is_within(root.run)
 
     return Ambient(seed_bytes(seed), place=place, holds=holds)
 

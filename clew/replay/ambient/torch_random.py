@@ -10,7 +10,6 @@ from typing import Any
 
 from clew.replay.ambient.draws import ACTIVE, Draws, active
 from clew.replay.ambient.patch import Patches
-from clew.replay.ambient.stream import Stream
 
 SOURCE = "torch"
 MODULE = "torch"
@@ -68,7 +67,7 @@ def end(draws: Draws, *, last: bool) -> None:
 
 
 def _seed(draws: Draws, real: Any) -> int:
-    stream = draws.at(SOURCE, None, _itself, counts=False)
+    stream = draws.stream(SOURCE, None, counts=False)
     assert stream is not None
     number = stream.number(8) >> 1
     real(number)
@@ -99,7 +98,3 @@ def _has_drawn(of_cpu: Any, of_gpus: Any) -> bool:
         return of_gpus is None or not all(map(torch.equal, gpus_now, of_gpus))
     other = torch.accelerator.current_accelerator(check_available=True)
     return other is not None and other.type != "cuda"
-
-
-def _itself(stream: Stream) -> Stream:
-    return stream

@@ -28,7 +28,9 @@ _KEPT = 256  # objects of which is known what was made of them
 _HEAD, _POINTER = tuple.__basicsize__, struct.calcsize("P")
 END = [object()]  # stands between two objects: what the one refers to cannot pass for what the other does
 _DICTS = (dict, MappingProxyType)
-_HEAP_TYPE = 1 << 9  # of CPython's flags: what stands in another class cannot be set
+HEAP_TYPE = (
+    1 << 9
+)  # of CPython's flags: made by a class statement, as a rule; what stands in another class cannot be set
 _HELD = (list, set, tuple, frozenset)
 
 
@@ -147,13 +149,13 @@ class Witness:
         """What stands in a class, and in those that it inherits from."""
         if id(cls) in self._classes:
             return
-        place = version_of(cls) if cls.__flags__ & _HEAP_TYPE else None
+        place = version_of(cls) if cls.__flags__ & HEAP_TYPE else None
         self._sealed = None
         if place is not None:
             self._classes[id(cls)] = cls, place, bytes(place)
             return
         for owner in cls.__mro__:
-            if owner.__flags__ & _HEAP_TYPE:
+            if owner.__flags__ & HEAP_TYPE:
                 self.add(owner)
                 self.add_container(owner.__dict__)
 
@@ -245,7 +247,7 @@ class Witnessed(Generic[T]):
 
 def _slots(cls: type) -> list[MemberDescriptorType]:
     """The slots of a class written in Python, and of those that it inherits from."""
-    owners = [owner for owner in cls.__mro__ if owner.__flags__ & _HEAP_TYPE]
+    owners = [owner for owner in cls.__mro__ if owner.__flags__ & HEAP_TYPE]
     return [one for owner in owners for one in owner.__dict__.values() if type(one) is MemberDescriptorType]
 
 

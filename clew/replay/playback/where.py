@@ -28,7 +28,7 @@ class Where:
 
     def holds(self, span: OpenSpan | None) -> bool:
         """Whether what is done in `span` is part of this replay."""
-        return self.open and (self.root is None or (span is not None and is_within(span.run, self.root)))
+        return self.open and (self.root is None or (span is not None and span.run.is_within(self.root)))
 
     def _is_lost(self, span: OpenSpan) -> bool:
         """Whether it stands outside of any run, or in one that began meanwhile and is no other replay's."""
@@ -41,7 +41,7 @@ class Where:
         """The place of a span at `path`; `first` are the requests that are asked in it."""
         if self.root is None:
             return Place(self._lane(span, path, first), path)
-        return Place(HERE, self.relative(path)) if is_within(span.run, self.root) else None
+        return Place(HERE, self.relative(path)) if span.run.is_within(self.root) else None
 
     def acts_here(self) -> bool:
         """Whether what is asked at this place is this replay's."""
@@ -109,13 +109,6 @@ class Where:
         if (root := self.recording.roots.get(lane)) is not None:
             run.replay_of = root[0]
             span.link(root[1], root[2], "replay_of")
-
-
-def is_within(run: OpenRun | None, root: OpenRun) -> bool:
-    """Whether a run is `root`, or is in it."""
-    while run is not None and run is not root:
-        run = run.parent
-    return run is not None
 
 
 def outermost(run: OpenRun, root: OpenRun | None, process: OpenRun) -> OpenRun:
